@@ -14,6 +14,8 @@ pub use path::{
     NAME_MAX, NameError, RelPath, SEAL_SUFFIX, STATEMENTS_SUFFIX, SUMS_SUFFIX, Sidecar, check_name,
     is_reserved,
 };
-pub use record::{ArtifactKind, Hold, Origin, RetentionMode, SealRecord, SealTrigger};
+pub use record::{
+    ArtifactKind, Hold, NAMESPACE_MAX, Origin, RetentionMode, SealRecord, SealTrigger, is_namespace,
+};
 pub use state::{Event, Illegal, State};
 pub use time::{FileTime, Span, SpanError, Timestamp};

@@ -91,6 +91,17 @@ impl FromStr for Origin {
     }
 }
 
+/// Longest SSHSIG namespace, in bytes.
+pub const NAMESPACE_MAX: usize = 128;
+
+/// Whether a text can be the SSHSIG namespace of seals: 1 to [`NAMESPACE_MAX`] of ASCII letters, digits and
+/// `._@/+:=-`, so that it stands in `allowed_signers` unquoted and without wildcards.
+#[must_use]
+pub fn is_namespace(text: &str) -> bool {
+    let fits = |c: u8| c.is_ascii_alphanumeric() || b"._@/+:=-".contains(&c);
+    (1..=NAMESPACE_MAX).contains(&text.len()) && text.bytes().all(fits)
+}
+
 /// A legal hold on one file: retention does not end while any stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {

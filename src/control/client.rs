@@ -1,0 +1,1 @@
+//! The asking side of the control socket.

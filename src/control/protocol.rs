@@ -1,0 +1,188 @@
+//! The words of the control socket. Version 1; fields may be added, never change their meaning.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{State, Timestamp};
+use crate::seal::Counts;
+
+/// Longest frame, in bytes, both ways.
+pub const FRAME_MAX: usize = 1 << 20;
+
+/// What is asked. Those marked *(descriptor)* come with one open descriptor (`O_PATH` will do) of a file or
+/// folder in the mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Items: one [`StatusView`]. Anybody.
+    Status,
+    /// *(descriptor)* Items: one [`FileView`]. Whoever can reach it.
+    Stat,
+    /// *(descriptor)* Items: [`RefusalView`], newest first. Its owner, auditors, root.
+    Why,
+    /// *(descriptor)* Items: entries of the log about it, oldest first. Its owner, auditors, root.
+    History,
+    /// *(descriptor of a folder or file)* Items: one [`FileView`] for every sealed file at or below it, in
+    /// the order of folder and name. Auditors and root.
+    Ls {
+        /// Only in this state (`sealed`, `expired`; others have no rows in the index but are listed too).
+        state: Option<State>,
+        /// Only what retention ends for within so many seconds.
+        expiring_within: Option<u64>,
+    },
+    /// *(descriptor)* Demands a seal, without waiting for it. Its owner; with `torn`, another's only the role
+    /// `governance`. Items: one [`FileView`].
+    Seal {
+        /// A torn file too.
+        torn: bool,
+    },
+    /// *(descriptor)* Answers once it is sealed, or will not be. Items: one [`FileView`].
+    Wait {
+        /// Milliseconds; none: as long as it takes.
+        timeout_ms: Option<u64>,
+    },
+    /// *(descriptor)* Changes the end of retention. Items: one [`FileView`].
+    Retain {
+        /// Until then; or
+        until: Option<Timestamp>,
+        /// so many seconds from now (sealfs time).
+        seconds: Option<u64>,
+        /// Shorten although retained (role `governance`, mode governance only).
+        bypass: bool,
+        /// Why; needed with `bypass`.
+        reason: Option<String>,
+    },
+    /// *(descriptor)* Places (`add`) or removes a hold. Role `governance`. Items: one [`FileView`].
+    Hold {
+        /// Placed, or removed.
+        add: bool,
+        /// 1 to 64 characters of letters, digits, `.`, `_`, `-`.
+        name: String,
+    },
+    /// *(descriptor of a folder or file; none: the whole store)* Removes what has expired. Role
+    /// `governance`. Items: one [`FileView`] for each file (to be) removed.
+    Purge {
+        /// Only say what would go.
+        dry_run: bool,
+    },
+}
+
+/// One frame of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// One of the things asked for.
+    Item(serde_json::Value),
+    /// That was all.
+    End,
+    /// It was not done.
+    Error {
+        /// The exit code that `sealctl` ends with (contract: 1 failed, 2 usage, 4 refused, 5 no such file
+        /// or not sealed).
+        code: u8,
+        /// What happened; what to do. One line, without the path.
+        message: String,
+    },
+}
+
+/// One file as `stat` and `ls` show it. Fields that a state does not have are left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub struct FileView {
+    /// Path from the mount's root.
+    pub path: String,
+    /// `file`, `symlink` or `folder`.
+    pub kind: String,
+    /// Its state; none for a folder or a free symbolic link.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
+    /// Bytes.
+    pub size: u64,
+    /// Permission bits, octal, as `0644`.
+    pub mode: String,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Modification time.
+    pub mtime: String,
+    /// SHA-256, hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// When it was sealed, sealfs time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sealed_at: Option<Timestamp>,
+    /// Retained until then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retain_until: Option<Timestamp>,
+    /// `governance` or `compliance`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention_mode: Option<String>,
+    /// Names of the holds that stand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<String>,
+    /// Position of its seal in the log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_index: Option<u64>,
+    /// Fingerprint of the key that sealed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// SSHSIG namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The rule of the policy in force that its name falls under.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// What keeps it from being sealed, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+}
+
+/// Refused calls, as `why` shows them.
+pub type RefusalView = crate::ledger::Refusal;
+
+/// The daemon and its mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// The store's name.
+    pub origin: String,
+    /// Absolute path of the store.
+    pub store: String,
+    /// Absolute path of the mount point.
+    pub mountpoint: String,
+    /// The daemon's process.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// Whether the mount is read-only.
+    pub read_only: bool,
+    /// Whether file data goes past the daemon (kernel passthrough).
+    pub passthrough: bool,
+    /// Sealed and retained files.
+    pub sealed: u64,
+    /// Expired files.
+    pub expired: u64,
+    /// Files with holds.
+    pub held: u64,
+    /// Bytes of all sealed and expired files.
+    pub bytes: u64,
+    /// Entries in the log.
+    pub log_entries: u64,
+    /// The unsealed.
+    pub unsealed: Counts,
+    /// Sealfs time.
+    pub time: Timestamp,
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// Seconds of absence of the host that are not believed.
+    pub clock_doubted_seconds: u64,
+    /// SHA-256 of the policy in force.
+    pub policy: String,
+    /// Fingerprint of the seal key.
+    pub key: String,
+    /// Abilities that are missing here and what that means, in words.
+    pub fallbacks: Vec<String>,
+    /// What somebody should look at, in words.
+    pub warnings: Vec<String>,
+}

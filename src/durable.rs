@@ -1,0 +1,116 @@
+//! The only code that makes bytes durable: fsync, syncfs, write-then-rename, directory sync.
+//!
+//! What each function promises on return is in its comment; an error means that nothing is promised and
+//! that the same descriptor must not be trusted again (a failed fsync is reported once).
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Makes a file's content and size durable.
+///
+/// # Errors
+/// What `fsync(2)` reports.
+pub fn sync_file(file: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::fsync(file)?)
+}
+
+/// Makes everything on the file system that holds `any` durable: contents, names, attributes.
+///
+/// # Errors
+/// What `syncfs(2)` reports: a write-back error of *some* file since this descriptor last asked. Which one
+/// it was, [`wait_written`] on that file's own descriptor tells.
+pub fn sync_fs(any: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(any)?)
+}
+
+/// Makes the names in a directory durable. `dir` must be open for reading, not `O_PATH`.
+///
+/// # Errors
+/// What `fsync(2)` reports.
+pub fn sync_dir(dir: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::fsync(dir)?)
+}
+
+/// Waits for write-back of this file that is under way and reports an error that belongs to this file.
+/// Alone it makes nothing durable.
+///
+/// # Errors
+/// What `sync_file_range(2)` reports for this descriptor.
+pub fn wait_written(file: impl AsFd) -> io::Result<()> {
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is borrowed for the call; the call touches no memory of ours.
+    match unsafe { libc::sync_file_range(fd, 0, 0, libc::SYNC_FILE_RANGE_WAIT_BEFORE) } {
+        0 => Ok(()),
+        _ => match io::Error::last_os_error() {
+            // Not every backing file system has it; syncfs has then said all there is.
+            error if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::ESPIPE)) => {
+                Ok(())
+            }
+            error => Err(error),
+        },
+    }
+}
+
+/// Starts write-back of a file without waiting, so that a later sync has less to do.
+pub fn start_write(file: impl AsFd) {
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: as above. A failure costs only the head start.
+    unsafe { libc::sync_file_range(fd, 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
+}
+
+/// Writes a file under a name that must be free. On return content and name are durable.
+///
+/// # Errors
+/// If the name is taken, or any step fails; a half-written file is removed.
+pub fn create(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
+    let mut file = File::options().write(true).create_new(true).mode(mode).open(path)?;
+    let written = file.write_all(content).and_then(|()| sync_file(&file));
+    if let Err(error) = written {
+        let _ = std::fs::remove_file(path);
+        return Err(error);
+    }
+    sync_parent(path)
+}
+
+/// Replaces a file: readers and power cuts see the old content or the new, never a mixture.
+/// On return content and name are durable.
+///
+/// # Errors
+/// If any step fails; the old file then still stands.
+pub fn replace(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let temporary = path.with_file_name(name);
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    create(&temporary, mode, content)?;
+    std::fs::rename(&temporary, path)?;
+    sync_parent(path)
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    sync_dir(File::open(parent)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn create_is_exclusive_and_replace_replaces() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        create(&path, 0o600, b"one").unwrap();
+        assert_eq!(create(&path, 0o600, b"two").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"one");
+        replace(&path, 0o600, b"two").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

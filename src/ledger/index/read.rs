@@ -1,0 +1,410 @@
+//! Questions to the index. Any number of threads; each uses a read-only connection of its own.
+
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+
+use super::row::{COLUMNS, FROM, record};
+use crate::clock::Anchor;
+use crate::ledger::{EntryRow, LedgerError};
+use crate::model::{FileTime, Hold, RelPath, SealRecord, Timestamp};
+
+/// Connections kept for reuse.
+const KEPT: usize = 8;
+
+/// What `ls` shows of the index.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Only what is expired (`Some(true)`) or not (`Some(false)`) at `now`.
+    pub expired: Option<bool>,
+    /// Only what retention ends for before this.
+    pub ending_before: Option<Timestamp>,
+    /// Sealfs time.
+    pub now: Option<Timestamp>,
+}
+
+/// Counts over the whole index.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Sealed and retained.
+    pub sealed: u64,
+    /// Expired.
+    pub expired: u64,
+    /// With holds.
+    pub held: u64,
+    /// Bytes of all.
+    pub bytes: u64,
+    /// Entries in the log.
+    pub entries: u64,
+}
+
+/// A closed file that is not sealed yet and known to be synced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// Where.
+    pub path: RelPath,
+    /// Backing inode.
+    pub ino: u64,
+    /// Size then.
+    pub size: u64,
+    /// Modification time then.
+    pub mtime: FileTime,
+    /// Whether it is torn.
+    pub torn: bool,
+    /// Whether its seal was demanded.
+    pub demanded: bool,
+    /// The retention its writer asked for.
+    pub request: Option<Timestamp>,
+}
+
+/// Refused calls on one path for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Refusal {
+    /// What it was about.
+    pub path: String,
+    /// What was tried, in a word.
+    pub operation: String,
+    /// Why it was refused, in words.
+    pub reason: String,
+    /// Who tried last.
+    pub uid: u32,
+    /// With which process.
+    pub pid: u32,
+    /// And which program.
+    pub program: String,
+    /// When it was last tried, sealfs time.
+    pub at: Timestamp,
+    /// The same by the wall clock.
+    pub wall: Timestamp,
+    /// How often.
+    pub times: u64,
+}
+
+/// Read-only access to an index. Works beside a running daemon, and without one.
+pub struct ReadIndex {
+    path: PathBuf,
+    kept: Mutex<Vec<Connection>>,
+}
+
+impl ReadIndex {
+    /// Opens an index for reading.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, LedgerError> {
+        let index = ReadIndex { path: path.to_owned(), kept: Mutex::default() };
+        index.with(|connection| connection.query_row("SELECT count(*) FROM meta", [], |_| Ok(())))?;
+        Ok(index)
+    }
+
+    fn connect(&self) -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.busy_timeout(super::BUSY)?;
+        connection.set_prepared_statement_cache_capacity(32);
+        Ok(connection)
+    }
+
+    fn with<T>(&self, ask: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, LedgerError> {
+        let kept = self.kept.lock().pop();
+        let connection = match kept {
+            Some(connection) => connection,
+            None => self.connect()?,
+        };
+        let answer = ask(&connection)?;
+        let mut kept = self.kept.lock();
+        if kept.len() < KEPT {
+            kept.push(connection);
+        }
+        Ok(answer)
+    }
+
+    /// The store's origin.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn origin(&self) -> Result<String, LedgerError> {
+        self.with(|c| c.query_row("SELECT value FROM meta WHERE key = 'origin'", [], |row| row.get(0)))
+    }
+
+    /// The clock's last anchor.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn anchor(&self) -> Result<Option<Anchor>, LedgerError> {
+        let nanos = |n: i64| std::time::Duration::from_nanos(u64::try_from(n).unwrap_or(0));
+        self.with(|c| {
+            c.query_row("SELECT sealfs, boot_id, boottime, wall, believed, doubted FROM clock", [], |row| {
+                Ok(Anchor {
+                    sealfs: Timestamp(row.get(0)?),
+                    boot_id: row.get(1)?,
+                    boottime: row.get(2)?,
+                    wall: Timestamp(row.get(3)?),
+                    believed: nanos(row.get(4)?),
+                    doubted: nanos(row.get(5)?),
+                })
+            })
+            .optional()
+        })
+    }
+
+    /// The seal that stands at a path.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn find(&self, path: &RelPath) -> Result<Option<SealRecord>, LedgerError> {
+        let Some((dir, name)) = path.split() else { return Ok(None) };
+        self.with(|c| {
+            let sql =
+                format!("SELECT {COLUMNS} {FROM} WHERE live = 1 AND dir.path = ?1 AND artifact.name = ?2");
+            let found = c.prepare_cached(&sql)?.query_row([dir, name], record).optional()?;
+            found.map(|found| with_holds(c, found)).transpose()
+        })
+    }
+
+    /// The seals of a folder's own files.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn children(&self, dir: &RelPath) -> Result<Vec<SealRecord>, LedgerError> {
+        let sql = format!("SELECT {COLUMNS} {FROM} WHERE live = 1 AND dir.path = ?1");
+        self.with(|c| collect(c, &sql, [dir.as_str()]))
+    }
+
+    /// The seals of everything at or below a path, folder by folder, handed over one by one; `each` answers
+    /// whether to go on.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn below(
+        &self,
+        path: &RelPath,
+        filter: Filter,
+        each: &mut dyn FnMut(SealRecord) -> bool,
+    ) -> Result<(), LedgerError> {
+        let (low, high) = range(path);
+        let (dir, name) = path.split().unwrap_or(("", ""));
+        let now = filter.now.unwrap_or(Timestamp(i64::MIN)).0;
+        let expired = "(artifact.holds = 0 AND artifact.retain_until <= ?5)";
+        let state = match filter.expired {
+            None => String::new(),
+            Some(true) => format!("AND {expired}"),
+            Some(false) => format!("AND NOT {expired}"),
+        };
+        let place = if path.is_root() {
+            "?1 = ?1 AND ?2 = ?2 AND ?3 = ?3 AND ?4 = ?4".to_owned()
+        } else {
+            "((dir.path = ?3 AND artifact.name = ?4) OR (dir.path >= ?1 AND dir.path < ?2))".to_owned()
+        };
+        let sql = format!(
+            "SELECT {COLUMNS} {FROM} WHERE live = 1 AND {place} AND artifact.retain_until < ?6 AND ?5 = ?5 {state} \
+             ORDER BY dir.path, artifact.name"
+        );
+        let before = filter.ending_before.map_or(i64::MAX, |time| time.0);
+        self.with(|c| {
+            let mut statement = c.prepare_cached(&sql)?;
+            let mut rows = statement.query(params![low, high, dir, name, now, before])?;
+            while let Some(row) = rows.next()? {
+                if !each(with_holds(c, record(row)?)?) {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// One seal below a folder that is retained at `now`, if there is any.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn retained_below(&self, dir: &RelPath, now: Timestamp) -> Result<Option<SealRecord>, LedgerError> {
+        let mut found = None;
+        let filter = Filter { expired: Some(false), now: Some(now), ..Filter::default() };
+        self.below(dir, filter, &mut |record| {
+            found = Some(record);
+            false
+        })?;
+        Ok(found)
+    }
+
+    /// Seals that have ended at a path, oldest first.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn ended(&self, path: &RelPath) -> Result<Vec<SealRecord>, LedgerError> {
+        let Some((dir, name)) = path.split() else { return Ok(Vec::new()) };
+        let sql = format!(
+            "SELECT {COLUMNS} {FROM} WHERE live = 0 AND dir.path = ?1 AND artifact.name = ?2 ORDER BY log_index"
+        );
+        self.with(|c| collect(c, &sql, [dir, name]))
+    }
+
+    /// Every entry about a path, oldest first.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn history(&self, path: &RelPath) -> Result<Vec<EntryRow>, LedgerError> {
+        let Some((dir, name)) = path.split() else { return Ok(Vec::new()) };
+        self.with(|c| {
+            let sql = "SELECT entry.idx, body FROM about JOIN dir ON dir.id = about.dir \
+                       JOIN entry ON entry.idx = about.idx WHERE dir.path = ?1 AND about.name = ?2 ORDER BY about.idx";
+            let mut statement = c.prepare_cached(sql)?;
+            let rows = statement.query_map([dir, name], entry)?;
+            rows.collect()
+        })
+    }
+
+    /// One entry of the log.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn entry(&self, index: u64) -> Result<Option<EntryRow>, LedgerError> {
+        self.with(|c| {
+            c.prepare_cached("SELECT idx, body FROM entry WHERE idx = ?1")?
+                .query_row([index.cast_signed()], entry)
+                .optional()
+        })
+    }
+
+    /// How many entries the log has.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn entries(&self) -> Result<u64, LedgerError> {
+        self.with(|c| {
+            let sql = "SELECT coalesce(max(idx) + 1, 0) FROM entry";
+            Ok(c.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))?.cast_unsigned())
+        })
+    }
+
+    /// Further lines of the statements of a seal: extensions and holds, oldest first.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn lines(&self, artifact: i64) -> Result<Vec<String>, LedgerError> {
+        self.with(|c| {
+            let mut statement =
+                c.prepare_cached("SELECT envelope FROM line WHERE artifact = ?1 ORDER BY idx")?;
+            let rows = statement.query_map([artifact], |row| row.get(0))?;
+            rows.collect()
+        })
+    }
+
+    /// Every namespace that a seal was ever made under.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn namespaces(&self) -> Result<Vec<String>, LedgerError> {
+        self.with(|c| {
+            let sql =
+                "SELECT text FROM term WHERE id IN (SELECT DISTINCT namespace FROM artifact) ORDER BY text";
+            let mut statement = c.prepare_cached(sql)?;
+            let rows = statement.query_map([], |row| row.get(0))?;
+            rows.collect()
+        })
+    }
+
+    /// Files that were closed and synced but not sealed when they were last marked.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn pending(&self) -> Result<Vec<Pending>, LedgerError> {
+        self.with(|c| {
+            let sql = "SELECT path, ino, size, mtime_s, mtime_ns, torn, demanded, request FROM pending";
+            let mut statement = c.prepare(sql)?;
+            let rows = statement.query_map([], |row| {
+                let text: String = row.get(0)?;
+                let path = RelPath::parse(&text).map_err(|_| rusqlite::Error::InvalidQuery)?;
+                Ok(Pending {
+                    path,
+                    ino: row.get::<_, i64>(1)?.cast_unsigned(),
+                    size: row.get::<_, i64>(2)?.cast_unsigned(),
+                    mtime: FileTime { seconds: row.get(3)?, nanos: row.get(4)? },
+                    torn: row.get(5)?,
+                    demanded: row.get(6)?,
+                    request: row.get::<_, Option<i64>>(7)?.map(Timestamp),
+                })
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// The last refusals at a path, newest first.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn refusals(&self, path: &str) -> Result<Vec<Refusal>, LedgerError> {
+        self.with(|c| {
+            let sql = "SELECT path, operation, reason, uid, pid, program, at, wall, times FROM refusal \
+                       WHERE path = ?1 ORDER BY at DESC, id DESC";
+            let mut statement = c.prepare_cached(sql)?;
+            let rows = statement.query_map([path], |row| {
+                Ok(Refusal {
+                    path: row.get(0)?,
+                    operation: row.get(1)?,
+                    reason: row.get(2)?,
+                    uid: row.get(3)?,
+                    pid: row.get(4)?,
+                    program: row.get(5)?,
+                    at: Timestamp(row.get(6)?),
+                    wall: Timestamp(row.get(7)?),
+                    times: row.get::<_, i64>(8)?.cast_unsigned(),
+                })
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// Counts over the whole index.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn summary(&self, now: Timestamp) -> Result<Summary, LedgerError> {
+        self.with(|c| {
+            let sql = "SELECT count(*), coalesce(sum(holds = 0 AND retain_until <= ?1), 0), \
+                       coalesce(sum(holds > 0), 0), coalesce(sum(size), 0), \
+                       (SELECT coalesce(max(idx) + 1, 0) FROM entry) FROM artifact WHERE live = 1";
+            c.prepare_cached(sql)?.query_row([now.0], |row| {
+                let get = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+                let (all, expired) = (get(0)?, get(1)?);
+                Ok(Summary {
+                    sealed: all - expired,
+                    expired,
+                    held: get(2)?,
+                    bytes: get(3)?,
+                    entries: get(4)?,
+                })
+            })
+        })
+    }
+}
+
+fn entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<EntryRow> {
+    Ok(EntryRow { index: row.get::<_, i64>(0)?.cast_unsigned(), body: row.get(1)? })
+}
+
+fn with_holds(c: &Connection, found: (SealRecord, u32)) -> rusqlite::Result<SealRecord> {
+    let (mut record, holds) = found;
+    if holds > 0 {
+        let mut statement =
+            c.prepare_cached("SELECT name, since FROM hold WHERE artifact = ?1 ORDER BY name")?;
+        let rows = statement
+            .query_map([record.id], |row| Ok(Hold { name: row.get(0)?, since: Timestamp(row.get(1)?) }))?;
+        record.holds = rows.collect::<rusqlite::Result<_>>()?;
+    }
+    Ok(record)
+}
+
+fn collect<P: rusqlite::Params>(c: &Connection, sql: &str, params: P) -> rusqlite::Result<Vec<SealRecord>> {
+    let mut statement = c.prepare_cached(sql)?;
+    let found: Vec<_> = statement.query_map(params, record)?.collect::<rusqlite::Result<_>>()?;
+    found.into_iter().map(|found| with_holds(c, found)).collect()
+}
+
+/// The half-open range of folder paths that are `path` or lie below it: from `path`, below `path` + '0',
+/// with '/' in between. `path.x` sorts between `path` and `path/`, so the range is of two parts; the
+/// bounds are those of `path/`, and `path` itself is matched by its children's equal folder.
+fn range(path: &RelPath) -> (String, String) {
+    (format!("{path}/"), format!("{path}0"))
+}

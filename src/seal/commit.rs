@@ -1,0 +1,311 @@
+//! The batch: make durable together, freeze the names, sign, commit once, tell.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::digest::Content;
+use super::life::{Life, Phase};
+use super::pipeline::{HashedReceiver, Inner, SealEvent, tell_all};
+use crate::crypto::{self, dsse, sshsig};
+use crate::durable;
+use crate::ledger::{Committed, LedgerError, NewSeal};
+use crate::model::{ArtifactKind, Event, RelPath, SealRecord};
+use crate::policy;
+use crate::statement::{PAYLOAD_TYPE, TEMPLATE, seal_statement};
+use crate::store::{self, Lease, Meta};
+
+/// Files a batch.
+const BATCH_MAX: usize = 4096;
+/// How long a batch waits for more, while more are being hashed.
+const GATHER: Duration = Duration::from_millis(3);
+/// Up to so many files are synced one by one; more by one syncfs.
+const FEW: usize = 4;
+/// From so many files on, signing uses more than one thread.
+const MANY: usize = 64;
+
+/// A file that is proven and hashed, or the word to stop.
+pub enum Hashed {
+    /// A file.
+    File(Box<HashedFile>),
+    /// No more will come.
+    Stop,
+}
+
+/// Hashed while nobody could write; not yet durable.
+pub struct HashedFile {
+    life: Arc<Life>,
+    epoch: u64,
+    /// Held until the seal is committed; none for a symbolic link.
+    lease: Option<Arc<Lease>>,
+    content: Content,
+}
+
+impl Hashed {
+    pub fn of(life: &Arc<Life>, epoch: u64, lease: Option<Arc<Lease>>, content: Content) -> Self {
+        Hashed::File(Box::new(HashedFile { life: Arc::clone(life), epoch, lease, content }))
+    }
+}
+
+/// Durable, its name and attributes frozen: what is signed next.
+struct FrozenFile {
+    hashed: HashedFile,
+    path: RelPath,
+    meta: Meta,
+    request: Option<crate::model::Timestamp>,
+    torn: bool,
+}
+
+/// The committer's thread.
+pub fn run(inner: &Inner, hashed: &HashedReceiver) {
+    let mut stopped = false;
+    while !stopped {
+        let Ok(Hashed::File(first)) = hashed.recv() else { return };
+        let mut batch = vec![*first];
+        let until = Instant::now() + GATHER;
+        while batch.len() < BATCH_MAX {
+            let more = match hashed.try_recv() {
+                Ok(more) => more,
+                Err(_) if inner.queue.small_ahead() == 0 => break,
+                Err(_) => match hashed.recv_deadline(until) {
+                    Ok(more) => more,
+                    Err(_) => break,
+                },
+            };
+            match more {
+                Hashed::File(file) => batch.push(*file),
+                Hashed::Stop => {
+                    stopped = true;
+                    break;
+                }
+            }
+        }
+        let count = batch.len() as u64;
+        process(inner, batch);
+        inner.committing.fetch_sub(count, Ordering::Relaxed);
+    }
+}
+
+fn process(inner: &Inner, batch: Vec<HashedFile>) {
+    let durable = make_durable(inner, batch);
+    let frozen = freeze(inner, durable);
+    commit(inner, frozen);
+}
+
+/// Makes the bytes and names of a batch durable. Whose write-back failed is lost; the others go on.
+fn make_durable(inner: &Inner, batch: Vec<HashedFile>) -> Vec<HashedFile> {
+    let together = batch.len() > FEW;
+    let tainted = together && {
+        let synced = durable::sync_fs(inner.setup.tree.root());
+        if let Err(error) = &synced {
+            tracing::error!(%error, "syncfs failed; each file of the batch is synced by itself");
+        }
+        synced.is_err()
+    };
+    let mut good = Vec::with_capacity(batch.len());
+    for file in batch {
+        let done = match &file.lease {
+            Some(lease) if together && !tainted => durable::wait_written(lease.file()),
+            Some(lease) => durable::sync_file(lease.file()).and_then(|()| sync_folder(inner, &file)),
+            None if together && !tainted => Ok(()),
+            None => sync_folder(inner, &file),
+        };
+        match done {
+            Ok(()) => good.push(file),
+            Err(error) => inner.lost(&file.life, &error.to_string()),
+        }
+    }
+    good
+}
+
+fn sync_folder(inner: &Inner, file: &HashedFile) -> std::io::Result<()> {
+    let path = file.life.lock().path.clone();
+    let dir = match inner.setup.tree.parent_of(&path) {
+        Ok(dir) => dir,
+        // Renamed away: freezing resolves the name again, and what moved it made a new one.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
+    durable::sync_dir(store::open_at(dir, ".", flags)?)
+}
+
+/// From here on rename, setattr and unlink of these files are refused.
+fn freeze(inner: &Inner, batch: Vec<HashedFile>) -> Vec<FrozenFile> {
+    let _still = inner.setup.lives.namespace.read();
+    let mut frozen = Vec::with_capacity(batch.len());
+    for hashed in batch {
+        let life = Arc::clone(&hashed.life);
+        let mut state = life.lock();
+        let hashing = matches!(state.phase, Phase::Hashing(_));
+        if state.over || life.epoch() != hashed.epoch || !hashing || !state.writers.is_empty() {
+            continue;
+        }
+        state.phase = Phase::Frozen;
+        let (path, request) = (state.path.clone(), state.request);
+        let torn = state.state == crate::model::State::Torn;
+        drop(state);
+        match mark(inner, &hashed, &path) {
+            Ok(meta) => frozen.push(FrozenFile { hashed, path, meta, request, torn }),
+            Err(what) => {
+                unmark(&hashed);
+                inner.failed(&life, &what, false);
+            }
+        }
+    }
+    frozen
+}
+
+/// Sets the immutable flag and reads the attributes that are sealed.
+fn mark(inner: &Inner, hashed: &HashedFile, path: &RelPath) -> Result<Meta, String> {
+    let text = |error: std::io::Error| error.to_string();
+    let meta = match &hashed.lease {
+        Some(lease) => {
+            if inner.setup.abilities.immutable {
+                store::set_immutable(lease.file(), true)
+                    .map_err(|error| format!("immutable flag: {error}"))?;
+            }
+            store::stat_fd(lease.file()).map_err(text)?
+        }
+        None => store::stat_at(inner.setup.tree.parent_of(path).map_err(text)?, path.name()).map_err(text)?,
+    };
+    if meta.ino != hashed.life.ino || meta.size != hashed.content.size {
+        return Err(format!(
+            "it changed while it was hashed ({} bytes, now {})",
+            hashed.content.size, meta.size
+        ));
+    }
+    Ok(meta)
+}
+
+fn unmark(hashed: &HashedFile) {
+    if let Some(lease) = &hashed.lease {
+        let _ = store::set_immutable(lease.file(), false);
+    }
+}
+
+/// Signs and commits. A batch that cannot be committed is tried file by file, so that one does not keep the
+/// others.
+fn commit(inner: &Inner, frozen: Vec<FrozenFile>) {
+    if frozen.is_empty() {
+        return;
+    }
+    match sign_and_commit(inner, &frozen) {
+        Ok(committed) => publish(inner, frozen, committed),
+        Err(error) if frozen.len() > 1 => {
+            tracing::warn!(%error, files = frozen.len(), "batch not committed; each file is tried by itself");
+            for file in frozen {
+                commit(inner, vec![file]);
+            }
+        }
+        Err(error) => {
+            for file in frozen {
+                unmark(&file.hashed);
+                inner.failed(&file.hashed.life, &error.to_string(), false);
+            }
+        }
+    }
+}
+
+fn sign_and_commit(inner: &Inner, frozen: &[FrozenFile]) -> Result<Vec<Committed>, LedgerError> {
+    let setup = &inner.setup;
+    let policy = setup.policy.get();
+    let key = setup.keys.seal().public().fingerprint();
+    let mut batch = setup.index.batch(&setup.clock)?;
+    let (now, wall, first) = (batch.now(), batch.wall(), batch.next_index());
+    let sign = |position: usize, file: &FrozenFile| -> Result<NewSeal, LedgerError> {
+        let decision = policy.decide(&file.path);
+        let until = policy::retention::at_seal(decision, now, file.request);
+        let content = file.hashed.content;
+        let kind = file.hashed.life.kind;
+        let mut record = SealRecord {
+            id: 0,
+            path: file.path.clone(),
+            kind,
+            sha256: content.sha256,
+            size: content.size,
+            perm: file.meta.perm,
+            uid: file.meta.uid,
+            gid: file.meta.gid,
+            mtime: file.meta.mtime,
+            sealed_at: now,
+            sealed_wall: wall,
+            retain_sealed: until,
+            retain_until: until,
+            mode: decision.mode,
+            policy: policy.digest(),
+            namespace: decision.namespace.clone(),
+            log_index: first + position as u64,
+            key: key.clone(),
+            signature: (kind == ArtifactKind::File)
+                .then(|| sshsig::sign_digest(setup.keys.seal(), &decision.namespace, &content.sha256)),
+            statement_signature: [0; 64],
+            template: TEMPLATE,
+            ino: file.meta.ino,
+            ctime: file.meta.ctime,
+            holds: Vec::new(),
+            torn_kept: file.torn,
+        };
+        let statement = seal_statement(&record, &setup.origin)
+            .map_err(|error| LedgerError::Entry(format!("{}: {error}", file.path)))?;
+        record.statement_signature = dsse::sign(setup.keys.seal(), PAYLOAD_TYPE, statement.as_bytes());
+        Ok(NewSeal { record, statement: crypto::sha256(statement.as_bytes()) })
+    };
+    let seals = if frozen.len() < MANY {
+        frozen.iter().enumerate().map(|(n, file)| sign(n, file)).collect::<Result<Vec<_>, _>>()?
+    } else {
+        sign_in_parallel(frozen, &sign)?
+    };
+    batch.seal(seals)?;
+    batch.commit()
+}
+
+fn sign_in_parallel(
+    frozen: &[FrozenFile],
+    sign: &(impl Fn(usize, &FrozenFile) -> Result<NewSeal, LedgerError> + Sync),
+) -> Result<Vec<NewSeal>, LedgerError> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = frozen.len().div_ceil(threads);
+    let parts = std::thread::scope(|scope| {
+        let parts: Vec<_> = frozen
+            .chunks(share)
+            .enumerate()
+            .map(|(part, files)| {
+                scope.spawn(move || {
+                    let first = part * share;
+                    files
+                        .iter()
+                        .enumerate()
+                        .map(|(n, file)| sign(first + n, file))
+                        .collect::<Result<Vec<_>, _>>()
+                })
+            })
+            .collect();
+        parts.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
+    });
+    let mut seals = Vec::with_capacity(frozen.len());
+    for part in parts {
+        seals.extend(part.map_err(|_| LedgerError::Broken("a signing thread panicked".to_owned()))??);
+    }
+    Ok(seals)
+}
+
+/// The seals are durable: their lives end, and whoever waits is told.
+fn publish(inner: &Inner, frozen: Vec<FrozenFile>, committed: Vec<Committed>) {
+    inner.setup.journal.over(committed.iter().map(|seal| seal.record().ino));
+    for (file, seal) in frozen.into_iter().zip(committed) {
+        let record = Arc::new(seal.record().clone());
+        let mut state = file.hashed.life.lock();
+        if let Ok(sealed) = state.state.on(Event::Committed { torn: file.torn }) {
+            state.state = sealed;
+        }
+        state.over = true;
+        let waiters = std::mem::take(&mut state.waiters);
+        drop(state);
+        inner.setup.lives.end(&file.hashed.life);
+        drop(file);
+        tracing::debug!(path = %record.path, index = record.log_index, "sealed");
+        let _ = inner.setup.events.send(SealEvent::Sealed(Arc::clone(&record)));
+        tell_all(waiters, &Ok(record));
+    }
+}

@@ -1,0 +1,91 @@
+//! One SHA-256 pass over a file that nobody can write.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::fs::Advice;
+
+use super::life::Life;
+use crate::crypto::Hasher;
+use crate::model::Digest;
+
+/// Bytes a read.
+const CHUNK: usize = 1 << 20;
+
+/// What a read of a file came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Content {
+    /// SHA-256.
+    pub sha256: Digest,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Hashes a file from its beginning to its end; `None` once `go_on` says no.
+///
+/// # Errors
+/// What reading reports.
+pub fn hash_file(file: impl AsFd, go_on: impl Fn() -> bool) -> io::Result<Option<Content>> {
+    let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
+    let (mut hasher, mut offset) = (Hasher::new(), 0u64);
+    let mut buffer = vec![0u8; CHUNK];
+    loop {
+        if !go_on() {
+            return Ok(None);
+        }
+        let read = match rustix::io::pread(&file, &mut buffer, offset) {
+            Err(rustix::io::Errno::INTR) => continue,
+            other => other?,
+        };
+        if read == 0 {
+            return Ok(Some(Content { sha256: hasher.finish(), size: offset }));
+        }
+        hasher.update(&buffer[..read]);
+        offset += read as u64;
+    }
+}
+
+/// Hashes a file while its life is at `epoch`.
+///
+/// # Errors
+/// What reading reports.
+pub fn hash_life(file: impl AsFd, life: &Life, epoch: u64) -> io::Result<Option<Content>> {
+    hash_file(file, || life.epoch() == epoch)
+}
+
+/// The hash of a file that is written through the daemon from beginning to end, as it comes.
+pub struct Stream {
+    hasher: Hasher,
+    next: u64,
+}
+
+impl Stream {
+    /// For a file that is empty.
+    #[must_use]
+    pub fn new() -> Self {
+        Stream { hasher: Hasher::new(), next: 0 }
+    }
+
+    /// Takes what was written; answers whether the stream is still of use.
+    #[must_use]
+    pub fn written(&mut self, offset: u64, data: &[u8]) -> bool {
+        if offset != self.next {
+            return false;
+        }
+        self.hasher.update(data);
+        self.next += data.len() as u64;
+        true
+    }
+
+    /// The digest, if exactly `size` bytes have come.
+    #[must_use]
+    pub fn finish(self, size: u64) -> Option<Content> {
+        (self.next == size).then(|| Content { sha256: self.hasher.finish(), size })
+    }
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Self::new()
+    }
+}

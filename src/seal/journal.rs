@@ -1,0 +1,249 @@
+//! What is open and what is closed, for the next daemon of the same boot.
+//!
+//! One line an event, tab-separated, appended without fsync: it has to survive a kill of the daemon, not of
+//! the host (after a reboot only what the index marked as synced goes on). The first line names the boot.
+//! Paths hold no control characters, so a line is a line.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+
+use crate::model::{RelPath, Timestamp};
+
+/// The size from which the journal is written anew, in bytes.
+const COMPACT_AT: u64 = 16 << 20;
+
+/// A file that the last daemon knew and had not sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Where it stood.
+    pub path: RelPath,
+    /// Whether a writer had it.
+    pub open: bool,
+    /// Whether it was torn.
+    pub torn: bool,
+    /// Whether its seal was demanded.
+    pub demanded: bool,
+    /// The retention its writer asked for.
+    pub request: Option<Timestamp>,
+}
+
+struct Open {
+    file: File,
+    size: u64,
+}
+
+/// The journal of a store.
+pub struct Journal {
+    path: PathBuf,
+    boot: String,
+    open: Mutex<Open>,
+}
+
+impl Journal {
+    /// Reads what the last daemon left, if that was in this boot; else nothing.
+    ///
+    /// # Errors
+    /// If it is there and cannot be read. Lines that are damaged are passed over.
+    pub fn read(path: &Path, boot: &str) -> io::Result<Option<HashMap<u64, Found>>> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut lines = BufReader::new(file).split(b'\n');
+        let head = lines.next().transpose()?.unwrap_or_default();
+        if head != format!("sealfs journal 1\t{boot}").as_bytes() {
+            return Ok(None);
+        }
+        let mut files = HashMap::new();
+        for line in lines {
+            if let Ok(line) = String::from_utf8(line?) {
+                replay(&mut files, &line);
+            }
+        }
+        Ok(Some(files))
+    }
+
+    /// Begins a new journal that holds `files`.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn start(path: &Path, boot: &str, files: &HashMap<u64, Found>) -> io::Result<Self> {
+        let open = write_anew(path, boot, files)?;
+        Ok(Journal { path: path.to_owned(), boot: boot.to_owned(), open: Mutex::new(open) })
+    }
+
+    fn append(&self, line: &str) {
+        let mut open = self.open.lock();
+        // One write a line: a killed daemon leaves whole lines. A full disk loses the line, not the file:
+        // what is not in the journal is torn after a restart, never sealed by mistake.
+        if open.file.write_all(line.as_bytes()).is_ok() {
+            open.size += line.len() as u64;
+        }
+    }
+
+    /// A writer has opened the file, or made it.
+    pub fn opened(&self, ino: u64, path: &RelPath) {
+        self.append(&format!("o\t{ino}\t{path}\n"));
+    }
+
+    /// The last writer has closed it.
+    pub fn closed(&self, ino: u64, path: &RelPath) {
+        self.append(&format!("c\t{ino}\t{path}\n"));
+    }
+
+    /// It is torn.
+    pub fn torn(&self, ino: u64, path: &RelPath) {
+        self.append(&format!("t\t{ino}\t{path}\n"));
+    }
+
+    /// Its seal was demanded.
+    pub fn demanded(&self, ino: u64) {
+        self.append(&format!("d\t{ino}\n"));
+    }
+
+    /// Its writer asked for retention until then.
+    pub fn requested(&self, ino: u64, until: Timestamp) {
+        self.append(&format!("r\t{ino}\t{}\n", until.0));
+    }
+
+    /// It is sealed or removed.
+    pub fn over(&self, inos: impl IntoIterator<Item = u64>) {
+        let lines: String = inos.into_iter().map(|ino| format!("x\t{ino}\n")).collect();
+        self.append(&lines);
+    }
+
+    /// A file or folder was renamed.
+    pub fn renamed(&self, from: &RelPath, to: &RelPath) {
+        self.append(&format!("m\t{from}\t{to}\n"));
+    }
+
+    /// Whether it has grown so large that it should be written anew.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.open.lock().size > COMPACT_AT
+    }
+
+    /// Writes it anew with what it says now. Nothing is lost if that fails.
+    ///
+    /// # Errors
+    /// If it cannot be read back or written.
+    pub fn compact(&self) -> io::Result<()> {
+        let mut open = self.open.lock();
+        let files = Self::read(&self.path, &self.boot)?.unwrap_or_default();
+        *open = write_anew(&self.path, &self.boot, &files)?;
+        Ok(())
+    }
+}
+
+fn write_anew(path: &Path, boot: &str, files: &HashMap<u64, Found>) -> io::Result<Open> {
+    let temporary = path.with_extension("new");
+    let mut text = format!("sealfs journal 1\t{boot}\n");
+    for (ino, file) in files {
+        let event = if file.torn {
+            't'
+        } else if file.open {
+            'o'
+        } else {
+            'c'
+        };
+        text.push_str(&format!("{event}\t{ino}\t{}\n", file.path));
+        if file.demanded {
+            text.push_str(&format!("d\t{ino}\n"));
+        }
+        if let Some(until) = file.request {
+            text.push_str(&format!("r\t{ino}\t{}\n", until.0));
+        }
+    }
+    let mut file = File::options()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(&temporary)?;
+    file.set_len(0)?;
+    file.write_all(text.as_bytes())?;
+    std::fs::rename(&temporary, path)?;
+    Ok(Open { file, size: text.len() as u64 })
+}
+
+fn replay(files: &mut HashMap<u64, Found>, line: &str) {
+    let mut fields = line.split('\t');
+    let (Some(event), Some(first)) = (fields.next(), fields.next()) else { return };
+    let second = fields.next();
+    if event == "m" {
+        let (Ok(from), Some(Ok(to))) = (RelPath::parse(first), second.map(RelPath::parse)) else { return };
+        for file in files.values_mut() {
+            if let Some(path) = file.path.rebased(&from, &to) {
+                file.path = path;
+            }
+        }
+        return;
+    }
+    let Ok(ino) = first.parse::<u64>() else { return };
+    match (event, second) {
+        ("o" | "c" | "t", Some(path)) => {
+            let Ok(path) = RelPath::parse(path) else { return };
+            let file = files.entry(ino).or_insert_with(|| Found {
+                path: path.clone(),
+                open: false,
+                torn: false,
+                demanded: false,
+                request: None,
+            });
+            file.path = path;
+            file.open = event == "o";
+            file.torn = event == "t";
+        }
+        ("d", None) => {
+            if let Some(file) = files.get_mut(&ino) {
+                file.demanded = true;
+            }
+        }
+        ("r", Some(until)) => {
+            if let (Some(file), Ok(until)) = (files.get_mut(&ino), until.parse()) {
+                file.request = Some(Timestamp(until));
+            }
+        }
+        ("x", None) => {
+            files.remove(&ino);
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> RelPath {
+        RelPath::parse(text).unwrap()
+    }
+
+    #[test]
+    fn the_next_daemon_of_the_boot_finds_what_was_open_and_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("journal");
+        let journal = Journal::start(&file, "boot", &HashMap::new()).unwrap();
+        journal.opened(1, &path("d/a"));
+        journal.opened(2, &path("d/b"));
+        journal.closed(2, &path("d/b"));
+        journal.requested(2, Timestamp(77));
+        journal.opened(3, &path("gone"));
+        journal.over([3]);
+        journal.renamed(&path("d"), &path("e"));
+        journal.compact().unwrap();
+        journal.demanded(2);
+        journal.append("garbage\tx\n\t\t\n");
+        let found = Journal::read(&file, "boot").unwrap().unwrap();
+        assert_eq!(found.len(), 2);
+        assert!(found[&1].open && found[&1].path == path("e/a"));
+        assert!(!found[&2].open && found[&2].demanded && found[&2].request == Some(Timestamp(77)));
+        assert_eq!(Journal::read(&file, "another boot").unwrap(), None);
+    }
+}

@@ -1,0 +1,198 @@
+//! One file that is not sealed: who writes it, and how far its seal has come.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::digest::Stream;
+use crate::model::{ArtifactKind, RelPath, SealRecord, State, Timestamp};
+use crate::store::Lease;
+
+/// Why somebody who asked for a seal gets none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotSealed {
+    /// A writer has it.
+    #[error("it is still open for writing")]
+    StillOpen,
+    /// Its writer was killed.
+    #[error("it is torn: its writer was killed; write it anew, or keep it with 'sealctl seal --torn'")]
+    Torn,
+    /// Removed meanwhile.
+    #[error("it was removed")]
+    Gone,
+    /// The rule of its name does not seal it so.
+    #[error("{0}")]
+    Rule(String),
+    /// The pipeline failed; it will try again where that can help.
+    #[error("sealing failed: {0}")]
+    Failed(String),
+    /// The time given is over.
+    #[error("it was not sealed in time")]
+    Late,
+}
+
+/// What became of a seal.
+pub type Outcome = Result<Arc<SealRecord>, NotSealed>;
+
+/// Somebody who waits for a seal. Called once, from a thread of the pipeline.
+pub struct Waiter {
+    /// Not longer than until then, if given.
+    pub deadline: Option<Instant>,
+    /// Whether writers only have this deadline to let go (a sidecar's reader), not the whole seal.
+    pub until_released: bool,
+    /// Who is told.
+    pub tell: Box<dyn FnOnce(Outcome) + Send>,
+}
+
+/// How far the seal has come.
+#[derive(Debug, Default)]
+pub enum Phase {
+    /// Nothing is under way.
+    #[default]
+    Idle,
+    /// Waiting for a hash worker.
+    Queued,
+    /// Proven and being hashed, or hashed and waiting for the batch. A writer may still come: then this is
+    /// thrown away.
+    Hashing(Option<Arc<Lease>>),
+    /// Its bytes are durable and its name is resolved: as good as sealed. No way back but a failed commit.
+    Frozen,
+}
+
+/// A writable handle.
+#[derive(Debug, Clone, Copy)]
+pub struct Writer {
+    /// The process that opened it, if known.
+    pub process: Option<u32>,
+    /// Whether it was flushed since it was opened: somebody closed a descriptor of it.
+    pub flushed: bool,
+}
+
+/// What failed last, and how often.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// In words.
+    pub what: String,
+    /// How often in a row.
+    pub tries: u32,
+    /// Whether it says only that somebody still writes.
+    pub busy: bool,
+}
+
+/// The changing part of a [`Life`].
+pub struct LifeState {
+    /// Where it stands; changed only under the namespace lock.
+    pub path: RelPath,
+    /// Its state; never sealed or expired, for then the life is over.
+    pub state: State,
+    /// The name is gone, or it is sealed: this life is over.
+    pub over: bool,
+    /// Writable handles by number.
+    pub writers: HashMap<u64, Writer>,
+    /// Whether the last flush came from a process dying from a signal.
+    pub last_flush_killed: bool,
+    /// Whether a writer that opened it was killed while it wrote.
+    pub killed: bool,
+    /// A seal was demanded; it takes effect at the last close.
+    pub demanded: bool,
+    /// A torn file is to be kept.
+    pub keep_torn: bool,
+    /// The end of retention that its writer asked for.
+    pub request: Option<Timestamp>,
+    /// How far the seal has come.
+    pub phase: Phase,
+    /// The hash of what is written, as it comes, while that is from beginning to end through the daemon.
+    pub stream: Option<Stream>,
+    /// When the quiet time is over.
+    pub due: Option<Instant>,
+    /// When it was last closed or, while open, opened.
+    pub since: Instant,
+    /// Whether the index has it as closed and synced.
+    pub marked: bool,
+    /// What failed last.
+    pub failure: Option<Failure>,
+    /// Who waits for the seal.
+    pub waiters: Vec<Waiter>,
+}
+
+impl LifeState {
+    /// Whether rename, setattr and unlink are refused as if it were sealed.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        matches!(self.phase, Phase::Frozen)
+    }
+
+    /// Whether every writable handle has been flushed: the kernel will release them any moment.
+    #[must_use]
+    pub fn all_flushed(&self) -> bool {
+        self.writers.values().all(|writer| writer.flushed)
+    }
+}
+
+/// One file (or symbolic link) that is not sealed.
+pub struct Life {
+    /// Its number.
+    pub ino: u64,
+    /// What it is.
+    pub kind: ArtifactKind,
+    /// Counts whatever may change content: a hash begun at another count is worth nothing.
+    epoch: AtomicU64,
+    /// Lock order: after the namespace lock, before everything else. Never two lives at once.
+    state: Mutex<LifeState>,
+}
+
+impl Life {
+    /// A life that begins at `path`.
+    #[must_use]
+    pub fn new(ino: u64, kind: ArtifactKind, path: RelPath, state: State) -> Self {
+        Life {
+            ino,
+            kind,
+            epoch: AtomicU64::new(0),
+            state: Mutex::new(LifeState {
+                path,
+                state,
+                over: false,
+                writers: HashMap::new(),
+                last_flush_killed: false,
+                killed: false,
+                demanded: false,
+                keep_torn: false,
+                request: None,
+                phase: Phase::Idle,
+                stream: None,
+                due: None,
+                since: Instant::now(),
+                marked: false,
+                failure: None,
+                waiters: Vec::new(),
+            }),
+        }
+    }
+
+    /// Locks it.
+    pub fn lock(&self) -> MutexGuard<'_, LifeState> {
+        self.state.lock()
+    }
+
+    /// The count of what may have changed content.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Content may change from here on: whatever the pipeline has begun is thrown away, and the lease is
+    /// given back so that the writer need not wait for it.
+    pub fn disturb(&self, state: &mut LifeState) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        if let Phase::Hashing(Some(lease)) = &state.phase {
+            lease.give_up();
+        }
+        state.phase = Phase::Idle;
+        state.stream = None;
+        state.due = None;
+    }
+}

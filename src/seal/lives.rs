@@ -1,0 +1,59 @@
+//! Every file that is not sealed, by number.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+
+use super::life::Life;
+use crate::model::{ArtifactKind, RelPath, State};
+
+/// The lives of all unsealed files, and the lock that keeps their names still.
+#[derive(Default)]
+pub struct Lives {
+    /// Held for reading while a path is resolved and used, for writing while a name changes. First of all
+    /// locks.
+    pub namespace: RwLock<()>,
+    table: Mutex<HashMap<u64, Arc<Life>>>,
+}
+
+impl Lives {
+    /// The life with this number.
+    #[must_use]
+    pub fn get(&self, ino: u64) -> Option<Arc<Life>> {
+        self.table.lock().get(&ino).cloned()
+    }
+
+    /// Begins a life; one that stood under the number is over (the backing file system gave it away again).
+    pub fn begin(&self, ino: u64, kind: ArtifactKind, path: RelPath, state: State) -> Arc<Life> {
+        let life = Arc::new(Life::new(ino, kind, path, state));
+        self.table.lock().insert(ino, Arc::clone(&life));
+        life
+    }
+
+    /// Ends a life, if it is still this one.
+    pub fn end(&self, life: &Arc<Life>) {
+        let mut table = self.table.lock();
+        if table.get(&life.ino).is_some_and(|known| Arc::ptr_eq(known, life)) {
+            table.remove(&life.ino);
+        }
+    }
+
+    /// All of them, as they are now.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Life>> {
+        self.table.lock().values().cloned().collect()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.lock().len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,21 @@
+//! The pipeline, from the last close to the commit.
+//!
+//! Layer 3. `settle → prove → hash → make durable → freeze the name → sign → commit → tell`. Each file that
+//! is not sealed has one [`Life`]; a step looks at it under its lock and lets go. Nothing here waits for a
+//! user, and no user's call waits for anything here but those that ask for a seal.
+
+mod commit;
+mod digest;
+mod journal;
+mod keys;
+mod life;
+mod lives;
+mod pipeline;
+mod queue;
+mod timer;
+
+pub use journal::{Found, Journal};
+pub use keys::Keys;
+pub use life::{Life, LifeState, NotSealed, Outcome, Phase, Waiter};
+pub use lives::Lives;
+pub use pipeline::{Counts, Demand, Pipeline, SealEvent, Setup};

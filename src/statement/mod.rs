@@ -1,0 +1,11 @@
+//! Statements and sidecars, rendered from records by versioned templates.
+//!
+//! Layer 2. Nothing here is stored but the signatures: a record and the version of its template give the
+//! same bytes for ever, so a template once released never changes; a better one gets the next number.
+
+mod render;
+
+pub use render::{
+    PAYLOAD_TYPE, RetentionChange, SEAL_TYPE, TEMPLATE, change_statement, render_signature,
+    render_statements, seal_statement,
+};

@@ -1,0 +1,57 @@
+//! One daemon a store.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::Layout;
+
+/// Why the store was not locked.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process has it.
+    #[error("the store is in use by {0}; stop that first (unmount it, or 'sealctl status' tells where)")]
+    Busy(String),
+    /// Anything else.
+    #[error("cannot lock the store: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// The store's lock, held until dropped or until the process ends in any way.
+#[derive(Debug)]
+pub struct StoreLock {
+    _file: File,
+}
+
+impl StoreLock {
+    /// Takes the lock and leaves word who has it.
+    ///
+    /// # Errors
+    /// [`LockError::Busy`] with what the holder wrote of itself.
+    pub fn take(layout: &Layout, who: &str) -> Result<Self, LockError> {
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(layout.lock())?;
+        if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            if error != rustix::io::Errno::WOULDBLOCK {
+                return Err(io::Error::from(error).into());
+            }
+            let mut holder = String::new();
+            let _ = (&mut file).take(4096).read_to_string(&mut holder);
+            let holder = holder.trim();
+            let holder = if holder.is_empty() { "another process" } else { holder };
+            return Err(LockError::Busy(holder.to_owned()));
+        }
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{who}")?;
+        Ok(StoreLock { _file: file })
+    }
+}

@@ -1,0 +1,21 @@
+//! The backing tree: the only code that touches artifact bytes.
+//!
+//! Layer 1. Everything below `tree/` is reached relative to directory descriptors, one component at a time
+//! or by `openat2` beneath the root, so that no path of a user can leave the store.
+
+mod freeze;
+mod layout;
+mod lock;
+mod places;
+mod probe;
+mod tree;
+
+pub use freeze::{Lease, LeaseError, is_immutable, set_immutable};
+pub use layout::{Layout, LayoutError};
+pub use lock::{LockError, StoreLock};
+pub use places::{Place, Places, ROOT};
+pub use probe::{Abilities, probe};
+pub use tree::{
+    Entry, EntryKind, Meta, SetTime, Tree, create_at, list, mkdir_at, open_at, readlink_at, remove_at,
+    rename_at, set_owner, set_perm, set_times, set_times_at, stat_at, stat_fd, symlink_at,
+};

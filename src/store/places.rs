@@ -1,0 +1,155 @@
+//! Which name an inode number stands for: what the kernel knows by number, we must find by path.
+//!
+//! Inode numbers are those of the backing file system (so they are stable across remounts), but for the
+//! root, which FUSE calls 1. A number that the backing file system gives to a new file while the kernel
+//! still remembers the old one gets another generation.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+
+use crate::model::RelPath;
+
+/// The root's number.
+pub const ROOT: u64 = 1;
+
+/// Where an inode stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The folder's number.
+    pub parent: u64,
+    /// The name in it.
+    pub name: String,
+}
+
+#[derive(Debug)]
+struct Node {
+    parent: u64,
+    name: Box<str>,
+    /// How often the kernel was told of it and has not forgotten it.
+    lookups: u64,
+    generation: u64,
+    /// The name is gone; only what is open still reaches it.
+    unlinked: bool,
+}
+
+/// The table of inodes that the kernel knows. Each call is atomic; what must stay true over several calls
+/// (no rename in between) is the caller's lock.
+#[derive(Debug, Default)]
+pub struct Places {
+    nodes: Mutex<HashMap<u64, Node>>,
+}
+
+impl Places {
+    /// The kernel is told of `ino` at this place, `times` over; answers the generation to tell it.
+    pub fn remember(&self, ino: u64, parent: u64, name: &str, times: u64) -> u64 {
+        if ino == ROOT {
+            return 0;
+        }
+        let mut nodes = self.nodes.lock();
+        let node = nodes.entry(ino).or_insert_with(|| Node {
+            parent,
+            name: name.into(),
+            lookups: 0,
+            generation: 0,
+            unlinked: false,
+        });
+        if node.unlinked {
+            node.unlinked = false;
+            node.generation += 1;
+        }
+        if node.parent != parent || &*node.name != name {
+            node.parent = parent;
+            node.name = name.into();
+        }
+        node.lookups += times;
+        node.generation
+    }
+
+    /// The kernel forgets `times` look-ups; answers whether it knows the inode no longer.
+    pub fn forget(&self, ino: u64, times: u64) -> bool {
+        let mut nodes = self.nodes.lock();
+        let Some(node) = nodes.get_mut(&ino) else { return true };
+        node.lookups = node.lookups.saturating_sub(times);
+        if node.lookups == 0 {
+            nodes.remove(&ino);
+            return true;
+        }
+        false
+    }
+
+    /// Where the inode stands; `None` if its name is gone, or it was never told of.
+    pub fn place(&self, ino: u64) -> Option<Place> {
+        let nodes = self.nodes.lock();
+        let node = nodes.get(&ino).filter(|node| !node.unlinked)?;
+        Some(Place { parent: node.parent, name: node.name.as_ref().to_owned() })
+    }
+
+    /// The path from the root; `None` if the name, or one above it, is gone.
+    pub fn path(&self, ino: u64) -> Option<RelPath> {
+        let nodes = self.nodes.lock();
+        let (mut parts, mut at) = (Vec::new(), ino);
+        while at != ROOT {
+            let node = nodes.get(&at).filter(|node| !node.unlinked)?;
+            parts.push(&*node.name);
+            at = node.parent;
+        }
+        Some(parts.iter().rev().fold(RelPath::root(), |path, part| path.join(part)))
+    }
+
+    /// The name was renamed.
+    pub fn moved(&self, ino: u64, parent: u64, name: &str) {
+        if let Some(node) = self.nodes.lock().get_mut(&ino) {
+            node.parent = parent;
+            node.name = name.into();
+        }
+    }
+
+    /// The name is gone.
+    pub fn unlinked(&self, ino: u64) {
+        if let Some(node) = self.nodes.lock().get_mut(&ino) {
+            node.unlinked = true;
+        }
+    }
+
+    /// How many inodes the kernel knows.
+    pub fn len(&self) -> usize {
+        self.nodes.lock().len()
+    }
+
+    /// Whether the kernel knows none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_follow_renames_and_end_with_the_name() {
+        let places = Places::default();
+        places.remember(10, ROOT, "a", 1);
+        places.remember(11, 10, "b", 2);
+        assert_eq!(places.path(11).unwrap().as_str(), "a/b");
+        places.moved(10, ROOT, "c");
+        assert_eq!(places.path(11).unwrap().as_str(), "c/b");
+        places.unlinked(11);
+        assert_eq!(places.path(11), None);
+        assert!(!places.forget(11, 1));
+        assert!(places.forget(11, 1));
+        assert_eq!(places.len(), 1);
+    }
+
+    #[test]
+    fn a_reused_number_has_another_generation_and_one_count() {
+        let places = Places::default();
+        assert_eq!(places.remember(20, ROOT, "old", 3), 0);
+        places.unlinked(20);
+        assert_eq!(places.remember(20, ROOT, "new", 1), 1);
+        assert!(!places.forget(20, 3), "the old life's forgets do not take the new one's");
+        assert_eq!(places.path(20).unwrap().as_str(), "new");
+        assert!(places.forget(20, 1));
+    }
+}
