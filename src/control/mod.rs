@@ -6,4 +6,12 @@
 //! `error` frame.
 
 pub mod client;
+pub mod frame;
+mod handle;
+mod peer;
 pub mod protocol;
+mod server;
+pub mod view;
+
+pub use peer::Peer;
+pub use server::{About, Listener};

@@ -166,6 +166,15 @@ impl Batch<'_> {
         Ok(())
     }
 
+    /// Logs that a backing file was found altered.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn altered(&mut self, record: &SealRecord, found: &str) -> Result<(), LedgerError> {
+        self.note(&EntryBody::Altered { record, found })?;
+        Ok(Writer::new(&self.connection).altered(record.id)?)
+    }
+
     /// Keeps what the backing file looked like when its content was last proven.
     ///
     /// # Errors

@@ -10,12 +10,17 @@ mod journal;
 mod keys;
 mod life;
 mod lives;
+mod names;
 mod pipeline;
 mod queue;
+mod retain;
 mod timer;
+pub mod trust;
 
+pub use digest::{Content, Stream, hash_file};
 pub use journal::{Found, Journal};
-pub use keys::Keys;
+pub use keys::{Keys, public_keys};
 pub use life::{Life, LifeState, NotSealed, Outcome, Phase, Waiter};
 pub use lives::Lives;
 pub use pipeline::{Counts, Demand, Pipeline, SealEvent, Setup};
+pub use retain::Retention;

@@ -6,6 +6,7 @@
 mod freeze;
 mod layout;
 mod lock;
+mod names;
 mod places;
 mod probe;
 mod tree;
@@ -13,6 +14,7 @@ mod tree;
 pub use freeze::{Lease, LeaseError, is_immutable, set_immutable};
 pub use layout::{Layout, LayoutError};
 pub use lock::{LockError, StoreLock};
+pub use names::SystemNames;
 pub use places::{Place, Places, ROOT};
 pub use probe::{Abilities, probe};
 pub use tree::{

@@ -1,5 +1,6 @@
 //! Questions to the index. Any number of threads; each uses a read-only connection of its own.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -170,6 +171,22 @@ impl ReadIndex {
     pub fn children(&self, dir: &RelPath) -> Result<Vec<SealRecord>, LedgerError> {
         let sql = format!("SELECT {COLUMNS} {FROM} WHERE live = 1 AND dir.path = ?1");
         self.with(|c| collect(c, &sql, [dir.as_str()]))
+    }
+
+    /// Name → inode and end of retention of everything sealed in a folder itself.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn retention_in(&self, dir: &RelPath) -> Result<HashMap<String, (u64, Timestamp)>, LedgerError> {
+        self.with(|c| {
+            let sql = "SELECT artifact.name, ino, retain_until FROM artifact JOIN dir ON dir.id = artifact.dir \
+                       WHERE live = 1 AND dir.path = ?1";
+            let mut statement = c.prepare_cached(sql)?;
+            let rows = statement.query_map([dir.as_str()], |row| {
+                Ok((row.get(0)?, (row.get::<_, i64>(1)?.cast_unsigned(), Timestamp(row.get(2)?))))
+            })?;
+            rows.collect()
+        })
     }
 
     /// The seals of everything at or below a path, folder by folder, handed over one by one; `each` answers
@@ -352,6 +369,21 @@ impl ReadIndex {
                     times: row.get::<_, i64>(8)?.cast_unsigned(),
                 })
             })?;
+            rows.collect()
+        })
+    }
+
+    /// Paths whose backing file was found altered while their seal stands, a few of them.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn altered(&self) -> Result<Vec<String>, LedgerError> {
+        self.with(|c| {
+            let sql = "SELECT DISTINCT CASE dir.path WHEN '' THEN artifact.name ELSE dir.path || '/' || artifact.name END \
+                       FROM altered JOIN artifact ON artifact.id = altered.artifact JOIN dir ON dir.id = artifact.dir \
+                       WHERE artifact.live = 1 ORDER BY 1 LIMIT 20";
+            let mut statement = c.prepare_cached(sql)?;
+            let rows = statement.query_map([], |row| row.get(0))?;
             rows.collect()
         })
     }

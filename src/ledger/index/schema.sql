@@ -70,6 +70,9 @@ CREATE TABLE line (
     PRIMARY KEY (artifact, idx)
 ) WITHOUT ROWID, STRICT;
 
+-- Seals whose backing file was found altered; cleared when its content is proven again.
+CREATE TABLE altered (artifact INTEGER PRIMARY KEY REFERENCES artifact (id)) STRICT;
+
 -- Entries about one path, for 'history'.
 CREATE TABLE about (dir INTEGER NOT NULL, name TEXT NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY (dir, name, idx))
     WITHOUT ROWID, STRICT;

@@ -173,6 +173,11 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    pub fn altered(&self, artifact: i64) -> rusqlite::Result<()> {
+        self.connection.prepare_cached("INSERT OR IGNORE INTO altered VALUES (?1)")?.execute([artifact])?;
+        Ok(())
+    }
+
     pub fn add_pending(&self, pending: &Pending) -> rusqlite::Result<()> {
         let sql = "INSERT OR REPLACE INTO pending VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         self.connection.prepare_cached(sql)?.execute(params![

@@ -1,0 +1,5 @@
+//! `sealfs STORE MOUNTPOINT`.
+
+fn main() -> std::process::ExitCode {
+    sealfs::daemon::main()
+}

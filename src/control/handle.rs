@@ -1,0 +1,378 @@
+//! One request: who may ask it, and what is done.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, StatxFlags};
+use serde_json::Value;
+
+use super::peer::Peer;
+use super::protocol::{FileView, Request};
+use super::server::About;
+use super::view;
+use crate::ledger::{Actor, Ending, Filter};
+use crate::model::{RelPath, SealRecord, Span, State, Timestamp};
+use crate::policy::{Role, retention};
+use crate::seal::{Demand, NotSealed, Retention, Waiter};
+use crate::store::Meta;
+use crate::vfs::{Fault, Standing, Vfs};
+
+/// Not done: exit code and one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    pub code: u8,
+    pub message: String,
+}
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+const REFUSED: u8 = 4;
+const NOT_SEALED: u8 = 5;
+
+fn refused(code: u8, message: impl Into<String>) -> Refused {
+    Refused { code, message: message.into() }
+}
+
+impl From<Fault> for Refused {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Stale | Fault::NotFound => refused(NOT_SEALED, "no such file in the mount"),
+            other => refused(FAILED, other.to_string()),
+        }
+    }
+}
+
+impl From<crate::ledger::LedgerError> for Refused {
+    fn from(error: crate::ledger::LedgerError) -> Self {
+        refused(FAILED, error.to_string())
+    }
+}
+
+fn not_sealed(why: &NotSealed) -> Refused {
+    let code = match why {
+        NotSealed::StillOpen | NotSealed::Torn | NotSealed::Rule(_) => REFUSED,
+        NotSealed::Gone => NOT_SEALED,
+        NotSealed::Failed(_) | NotSealed::Late => FAILED,
+    };
+    refused(code, why.to_string())
+}
+
+/// A request with everything that decides about it.
+pub struct Asked<'a> {
+    pub vfs: &'a Vfs,
+    pub about: &'a dyn About,
+    pub peer: &'a Peer,
+    pub fd: Option<&'a OwnedFd>,
+}
+
+/// What a request's descriptor is of.
+struct Target {
+    path: RelPath,
+    meta: Meta,
+    standing: Standing,
+}
+
+type Items<'a> = &'a mut dyn FnMut(Value) -> bool;
+
+fn item(send: Items<'_>, value: &impl serde::Serialize) -> Result<(), Refused> {
+    let value = serde_json::to_value(value).map_err(|error| refused(FAILED, error.to_string()))?;
+    if send(value) { Ok(()) } else { Err(refused(FAILED, "the other end is gone")) }
+}
+
+impl Asked<'_> {
+    /// Does it, and hands over the items of the answer.
+    pub fn answer(&self, request: Request, send: Items<'_>) -> Result<(), Refused> {
+        match request {
+            Request::Status => item(send, &self.about.status()),
+            Request::Stat => item(send, &self.view()?),
+            Request::Why => self.why(send),
+            Request::History => self.history(send),
+            Request::Ls { state, expiring_within } => self.list(state, expiring_within, send),
+            Request::Seal { torn } => self.seal(torn, send),
+            Request::Wait { timeout_ms } => self.wait(timeout_ms, send),
+            Request::Retain { until, seconds, bypass, reason } => {
+                self.retain(until, seconds, bypass, reason.as_deref(), send)
+            }
+            Request::Hold { add, name } => self.hold(add, &name, send),
+            Request::Purge { dry_run } => self.purge(dry_run, send),
+        }
+    }
+
+    /// Resolves the descriptor: it must be of this mount. Asks for no attributes, so that the question does
+    /// not come back to us as a request.
+    fn target(&self) -> Result<Target, Refused> {
+        let fd = self.fd.ok_or_else(|| refused(USAGE, "the request needs an open descriptor of the file"))?;
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let stat = rustix::fs::statx(fd, "", flags, StatxFlags::BASIC_STATS)
+            .map_err(|error| refused(FAILED, error.to_string()))?;
+        if self.about.device() != Some((stat.stx_dev_major, stat.stx_dev_minor)) {
+            return Err(refused(USAGE, "the file is not in this daemon's mount"));
+        }
+        let (path, meta, standing) = self.vfs.standing_of(stat.stx_ino)?;
+        Ok(Target { path, meta, standing })
+    }
+
+    fn has(&self, role: Role) -> bool {
+        self.peer.has(&self.vfs.parts().policy.get(), role)
+    }
+
+    fn need_governance(&self, what: &str) -> Result<(), Refused> {
+        if self.has(Role::Governance) {
+            return Ok(());
+        }
+        Err(refused(REFUSED, format!("{what} needs the role 'governance' ([roles] in policy.toml)")))
+    }
+
+    fn need_owner_or(&self, target: &Target, role: Role) -> Result<(), Refused> {
+        if self.peer.uid == target.meta.uid || self.peer.uid == 0 || self.has(role) {
+            return Ok(());
+        }
+        Err(refused(REFUSED, format!("only its owner, root and the role '{role}' may ask for this")))
+    }
+
+    fn record<'t>(&self, target: &'t Target) -> Result<&'t SealRecord, Refused> {
+        match &target.standing {
+            Standing::Sealed(record) => Ok(record),
+            Standing::Unsealed(_) => {
+                Err(refused(NOT_SEALED, "it is not sealed; seal it first ('sealctl seal')"))
+            }
+            Standing::Free => Err(refused(NOT_SEALED, "folders and free symbolic links are not sealed")),
+        }
+    }
+
+    fn view(&self) -> Result<FileView, Refused> {
+        let target = self.target()?;
+        Ok(view::of_standing(self.vfs, &target.path, &target.meta, &target.standing))
+    }
+
+    fn why(&self, send: Items<'_>) -> Result<(), Refused> {
+        let target = self.target()?;
+        self.need_owner_or(&target, Role::Auditor)?;
+        let parts = self.vfs.parts();
+        let mut refusals = parts.refusals.at(target.path.as_str());
+        for known in parts.index.read().refusals(target.path.as_str())? {
+            let same = |fresh: &&mut crate::ledger::Refusal| {
+                fresh.operation == known.operation && fresh.reason == known.reason && fresh.uid == known.uid
+            };
+            match refusals.iter_mut().find(same) {
+                Some(fresh) => fresh.times += known.times,
+                None => refusals.push(known),
+            }
+        }
+        refusals.sort_by_key(|refusal| std::cmp::Reverse(refusal.at));
+        refusals.iter().try_for_each(|refusal| item(send, refusal))
+    }
+
+    fn history(&self, send: Items<'_>) -> Result<(), Refused> {
+        let target = self.target()?;
+        self.need_owner_or(&target, Role::Auditor)?;
+        for entry in self.vfs.parts().index.read().history(&target.path)? {
+            let value: Value =
+                serde_json::from_str(&entry.body).map_err(|error| refused(FAILED, error.to_string()))?;
+            item(send, &value)?;
+        }
+        Ok(())
+    }
+
+    fn list(&self, state: Option<State>, within: Option<u64>, send: Items<'_>) -> Result<(), Refused> {
+        if self.peer.uid != 0 && !self.has(Role::Auditor) {
+            return Err(refused(
+                REFUSED,
+                "listing the index needs the role 'auditor' ([roles] in policy.toml)",
+            ));
+        }
+        let target = self.target()?;
+        let parts = self.vfs.parts();
+        let now = parts.clock.now();
+        let sealed = matches!(state, None | Some(State::Sealed | State::Expired));
+        let unsealed = within.is_none() && !matches!(state, Some(State::Sealed | State::Expired));
+        let mut result = Ok(());
+        if sealed {
+            let filter = Filter {
+                expired: state.map(|state| state == State::Expired),
+                ending_before: within.map(|seconds| now.plus(Span(Duration::from_secs(seconds)))),
+                now: Some(now),
+            };
+            parts.index.read().below(&target.path, filter, &mut |record| {
+                result = item(send, &view::of_record(&record, now));
+                result.is_ok()
+            })?;
+        }
+        result?;
+        if unsealed {
+            self.list_unsealed(&target.path, state, send)?;
+        }
+        Ok(())
+    }
+
+    fn list_unsealed(&self, below: &RelPath, state: Option<State>, send: Items<'_>) -> Result<(), Refused> {
+        let mut paths: Vec<_> = Vec::new();
+        for life in self.vfs.parts().pipeline.lives().all() {
+            let known = life.lock();
+            if !known.over && known.path.is_within(below) && state.is_none_or(|state| known.state == state) {
+                paths.push((known.path.clone(), std::sync::Arc::clone(&life)));
+            }
+        }
+        paths.sort_by(|a, b| a.0.cmp(&b.0));
+        for (path, life) in paths {
+            let Ok(meta) = self.vfs.parts().tree.stat_path(&path) else { continue };
+            item(send, &view::of_standing(self.vfs, &path, &meta, &Standing::Unsealed(life)))?;
+        }
+        Ok(())
+    }
+
+    fn seal(&self, torn: bool, send: Items<'_>) -> Result<(), Refused> {
+        let target = self.target()?;
+        self.need_owner_or(&target, Role::Governance)?;
+        if torn && self.peer.uid != target.meta.uid {
+            self.need_governance("keeping somebody else's torn file")?;
+        }
+        match &target.standing {
+            Standing::Sealed(_) => {}
+            Standing::Free => {
+                return Err(refused(USAGE, "only files and sealed symbolic links can be sealed"));
+            }
+            Standing::Unsealed(life) => {
+                let (tell, told) = crossbeam_channel::bounded(1);
+                let waiter = Waiter {
+                    // Only what is refused at once is of interest here; 'wait' asks for the rest.
+                    deadline: Some(Instant::now()),
+                    until_released: false,
+                    tell: Box::new(move |outcome| drop(tell.send(outcome))),
+                };
+                let demand = Demand::Explicit { torn };
+                self.vfs.parts().pipeline.demand(life, demand, target.meta.size, Some(waiter));
+                match told.recv() {
+                    Ok(Ok(_)) | Ok(Err(NotSealed::Late | NotSealed::Gone)) | Err(_) => {}
+                    Ok(Err(why)) => return Err(not_sealed(&why)),
+                }
+            }
+        }
+        item(send, &self.view()?)
+    }
+
+    fn wait(&self, timeout_ms: Option<u64>, send: Items<'_>) -> Result<(), Refused> {
+        let target = self.target()?;
+        match &target.standing {
+            Standing::Sealed(_) => {}
+            Standing::Free => {
+                return Err(refused(USAGE, "only files and sealed symbolic links are ever sealed"));
+            }
+            Standing::Unsealed(life) => {
+                let (tell, told) = crossbeam_channel::bounded(1);
+                let waiter = Waiter {
+                    deadline: timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms)),
+                    until_released: false,
+                    tell: Box::new(move |outcome| drop(tell.send(outcome))),
+                };
+                if life.lock().state == State::Torn && !life.lock().keep_torn {
+                    return Err(not_sealed(&NotSealed::Torn));
+                }
+                self.vfs.parts().pipeline.wait(life, waiter);
+                if let Ok(Err(why)) = told.recv() {
+                    // Gone may mean sealed in between: the view will tell.
+                    if why != NotSealed::Gone {
+                        return Err(not_sealed(&why));
+                    }
+                }
+            }
+        }
+        let view = self.view()?;
+        if view.state.is_some_and(State::is_frozen) {
+            item(send, &view)
+        } else {
+            Err(refused(NOT_SEALED, "it was written again or removed meanwhile"))
+        }
+    }
+
+    fn retain(
+        &self,
+        until: Option<Timestamp>,
+        seconds: Option<u64>,
+        bypass: bool,
+        reason: Option<&str>,
+        send: Items<'_>,
+    ) -> Result<(), Refused> {
+        let target = self.target()?;
+        let record = self.record(&target)?;
+        let parts = self.vfs.parts();
+        let wanted = match (until, seconds) {
+            (Some(until), None) => until,
+            (None, Some(seconds)) => parts.clock.now().plus(Span(Duration::from_secs(seconds))),
+            _ => return Err(refused(USAGE, "either 'until' or 'seconds' must be given")),
+        }
+        .ceil_to_second();
+        if reason.is_some_and(|reason| reason.len() > 1000 || reason.chars().any(char::is_control)) {
+            return Err(refused(USAGE, "the reason must be one line of at most 1000 bytes"));
+        }
+        let policy_refusal = |refusal: retention::RetentionRefusal| refused(REFUSED, refusal.to_string());
+        let mut why = None;
+        let until = if self.has(Role::Governance) {
+            let change = retention::change_by_role(record.mode, record.retain_until, wanted, bypass)
+                .map_err(policy_refusal)?;
+            match change {
+                retention::Change::Unchanged => return item(send, &self.view()?),
+                retention::Change::Extended => {}
+                retention::Change::Shortened => {
+                    why =
+                        Some(reason.filter(|reason| !reason.trim().is_empty()).ok_or_else(|| {
+                            refused(USAGE, "shortening needs a reason; add '--reason TEXT'")
+                        })?);
+                }
+            }
+            wanted
+        } else {
+            self.need_owner_or(&target, Role::Governance)?;
+            if wanted == record.retain_until {
+                return item(send, &self.view()?);
+            }
+            let policy = parts.policy.get();
+            let decision = policy.decide(&target.path);
+            retention::extend_by_owner(record.sealed_at, record.retain_until, wanted, decision)
+                .map_err(policy_refusal)?
+        };
+        self.retention().set(record, until, Actor::Uid(self.peer.uid), why)?;
+        self.vfs.retention_changed(record);
+        item(send, &self.view()?)
+    }
+
+    fn retention(&self) -> Retention<'_> {
+        let parts = self.vfs.parts();
+        Retention {
+            index: &parts.index,
+            clock: &parts.clock,
+            keys: &parts.keys,
+            origin: parts.origin.as_str(),
+        }
+    }
+
+    fn hold(&self, add: bool, name: &str, send: Items<'_>) -> Result<(), Refused> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
+            return Err(refused(USAGE, "a hold's name is 1 to 64 of letters, digits, '.', '_' and '-'"));
+        }
+        self.need_governance(if add { "placing a hold" } else { "removing a hold" })?;
+        let target = self.target()?;
+        let record = self.record(&target)?;
+        let changed = self.retention().hold(record, name, add, Actor::Uid(self.peer.uid))?;
+        if !changed && !add {
+            return Err(refused(NOT_SEALED, format!("no hold '{name}' stands on it")));
+        }
+        self.vfs.retention_changed(record);
+        item(send, &self.view()?)
+    }
+
+    fn purge(&self, dry_run: bool, send: Items<'_>) -> Result<(), Refused> {
+        if dry_run && self.peer.uid != 0 && !self.has(Role::Auditor) {
+            return Err(refused(REFUSED, "listing what has expired needs the role 'auditor'"));
+        }
+        if !dry_run {
+            self.need_governance("purging")?;
+        }
+        let path = if self.fd.is_some() { self.target()?.path } else { RelPath::root() };
+        let by = Actor::Uid(self.peer.uid);
+        let now = self.vfs.parts().clock.now();
+        let gone = self.vfs.purge(&path, dry_run, &Ending::Purged, by, &|_| true)?;
+        gone.iter().try_for_each(|record| item(send, &view::of_record(record, now)))
+    }
+}

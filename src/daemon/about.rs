@@ -1,0 +1,90 @@
+//! What `status` tells of the daemon.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use rustix::fs::{AtFlags, CWD, StatxFlags};
+
+use crate::control::About;
+use crate::control::protocol::StatusView;
+use crate::vfs::Vfs;
+
+/// What is known of the daemon.
+pub struct Daemon {
+    pub vfs: Arc<Vfs>,
+    pub store: PathBuf,
+    pub mountpoint: PathBuf,
+    pub started: Instant,
+    pub fallbacks: Vec<String>,
+    pub policy_error: Arc<Mutex<Option<String>>>,
+    pub device: Mutex<Option<(u32, u32)>>,
+}
+
+impl About for Daemon {
+    fn status(&self) -> StatusView {
+        let parts = self.vfs.parts();
+        let time = parts.clock.now();
+        let (mut warnings, mut summary) = (Vec::new(), Default::default());
+        match parts.index.read().summary(time) {
+            Ok(read) => summary = read,
+            Err(error) => warnings.push(error.to_string()),
+        }
+        let unsealed = parts.pipeline.counts();
+        warnings.extend(self.policy_error.lock().clone());
+        warnings.extend(unsealed.failing.iter().map(|(path, why)| format!("{path}: not sealed yet: {why}")));
+        if unsealed.torn > 0 {
+            let torn = unsealed.torn;
+            warnings.push(format!("{torn} torn file(s): 'sealctl ls --state torn' lists them"));
+        }
+        if unsealed.old_scratch > 0 {
+            let old = unsealed.old_scratch;
+            warnings.push(format!("{old} scratch file(s) older than an hour, never to be sealed"));
+        }
+        if let Ok(altered) = parts.index.read().altered()
+            && !altered.is_empty()
+        {
+            warnings.push(format!("backing files found ALTERED: {}", altered.join(", ")));
+        }
+        let doubted = parts.clock.anchor().doubted.as_secs();
+        if doubted > 0 {
+            warnings.push(format!("{doubted} s passed while the host was off and are not believed"));
+        }
+        StatusView {
+            origin: parts.origin.to_string(),
+            store: self.store.display().to_string(),
+            mountpoint: self.mountpoint.display().to_string(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            read_only: parts.read_only,
+            passthrough: parts.passthrough.load(Ordering::Relaxed),
+            sealed: summary.sealed,
+            expired: summary.expired,
+            held: summary.held,
+            bytes: summary.bytes,
+            log_entries: summary.entries,
+            unsealed,
+            time,
+            wall: parts.clock.wall(),
+            clock_doubted_seconds: doubted,
+            policy: parts.policy.get().digest().to_hex(),
+            key: parts.keys.seal().public().fingerprint(),
+            fallbacks: self.fallbacks.clone(),
+            warnings,
+        }
+    }
+
+    /// Asked of the kernel once, from a control thread: the serving threads can answer then.
+    fn device(&self) -> Option<(u32, u32)> {
+        let mut device = self.device.lock();
+        if device.is_none() {
+            let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
+            let stat = rustix::fs::statx(CWD, &self.mountpoint, flags, StatxFlags::BASIC_STATS).ok()?;
+            *device = Some((stat.stx_dev_major, stat.stx_dev_minor));
+        }
+        *device
+    }
+}

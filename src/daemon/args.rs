@@ -1,0 +1,97 @@
+//! Arguments, also in the form in which `mount(8)` hands them over.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use fuser::MountOption;
+
+use super::StartError;
+
+/// Mounts a store: every file written there is sealed and then cannot be changed until its retention expires.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "sealfs", version, max_term_width = 100)]
+pub struct Args {
+    /// The store, made by 'sealctl init'
+    pub store: PathBuf,
+    /// An empty folder
+    pub mountpoint: PathBuf,
+    /// Stay in the foreground and log to standard error
+    #[arg(short, long)]
+    pub foreground: bool,
+    /// Mount read-only: no writes, no seals
+    #[arg(short, long)]
+    pub read_only: bool,
+    /// Mount options, separated by commas: ro, allow_other, passthrough=on|off, nonempty, noexec, noatime
+    #[arg(short = 'o', value_delimiter = ',', value_name = "OPT,…")]
+    pub options: Vec<String>,
+}
+
+/// Options, understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// No writes, no seals.
+    pub read_only: bool,
+    /// Other users may enter.
+    pub allow_other: bool,
+    /// Data past the daemon, where the kernel can.
+    pub passthrough: bool,
+    /// A mount point that is not empty is fine.
+    pub nonempty: bool,
+    /// What goes to the kernel as it is.
+    pub kernel: Vec<MountOption>,
+}
+
+impl Args {
+    /// Understands the options.
+    ///
+    /// # Errors
+    /// An option that is not known.
+    pub fn options(&self) -> Result<Options, StartError> {
+        let root = rustix::process::geteuid().is_root();
+        let mut options = Options {
+            read_only: self.read_only,
+            allow_other: root,
+            passthrough: root,
+            nonempty: false,
+            kernel: Vec::new(),
+        };
+        for option in self.options.iter().map(|option| option.trim()) {
+            match option {
+                // What mount(8) adds, or what holds anyway.
+                ""
+                | "rw"
+                | "defaults"
+                | "nosuid"
+                | "nodev"
+                | "default_permissions"
+                | "exec"
+                | "async"
+                | "auto"
+                | "noauto"
+                | "atime"
+                | "relatime"
+                | "user"
+                | "nouser"
+                | "nofail"
+                | "_netdev"
+                | "dev"
+                | "suid" => {}
+                "ro" => options.read_only = true,
+                "allow_other" => options.allow_other = true,
+                "passthrough=on" | "passthrough" => options.passthrough = root,
+                "passthrough=off" => options.passthrough = false,
+                "nonempty" => options.nonempty = true,
+                "noexec" => options.kernel.push(MountOption::NoExec),
+                "noatime" => options.kernel.push(MountOption::NoAtime),
+                other if other.starts_with("x-") || other.starts_with("comment=") => {}
+                other => {
+                    let known = "ro, allow_other, passthrough=on|off, nonempty, noexec, noatime";
+                    return Err(StartError::usage(format!(
+                        "unknown mount option '{other}'; known are {known}"
+                    )));
+                }
+            }
+        }
+        Ok(options)
+    }
+}

@@ -1,0 +1,72 @@
+//! Going to the background: the command ends when the mount is live, or with the daemon's error.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use super::{Args, StartError};
+
+/// Tells the daemon that its standard output is for one word: that it is ready.
+pub const READY_ENV: &str = "SEALFS_TELL_READY";
+
+/// Starts the daemon as a process of its own and waits until it is ready.
+pub fn start(args: &Args) -> Result<(), StartError> {
+    let failed = |what: &str, error: std::io::Error| StartError::failed(format!("{what}: {error}"));
+    let program = std::env::current_exe().map_err(|error| failed("own executable", error))?;
+    let mut command = Command::new(program);
+    command.arg("--foreground").arg(&args.store).arg(&args.mountpoint);
+    if args.read_only {
+        command.arg("--read-only");
+    }
+    if !args.options.is_empty() {
+        command.arg("-o").arg(args.options.join(","));
+    }
+    command.env(READY_ENV, "1").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    let mut daemon = command.spawn().map_err(|error| failed("cannot start", error))?;
+    let mut told = String::new();
+    if let Some(output) = daemon.stdout.take() {
+        BufReader::new(output).read_line(&mut told).map_err(|error| failed("daemon", error))?;
+    }
+    if told.trim() == "ready" {
+        return Ok(());
+    }
+    // It has told its error itself.
+    let status = daemon.wait().map_err(|error| failed("daemon", error))?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
+    std::process::exit(i32::from(code));
+}
+
+/// The daemon's side: leaves the terminal's session, keeps nothing of it open, and says that it is ready.
+/// Without a terminal, what it logs from here on goes to `log`.
+pub fn tell_ready(log: &std::path::Path) -> std::io::Result<()> {
+    if std::env::var_os(READY_ENV).is_none() {
+        return Ok(());
+    }
+    let _ = rustix::process::setsid();
+    println!("ready");
+    let null = File::open("/dev/null")?;
+    let log = File::options().append(true).create(true).open(log)?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&log)?;
+    rustix::stdio::dup2_stderr(&log)?;
+    std::env::set_current_dir("/")
+}
+
+/// Tells systemd, if it asked (`NOTIFY_SOCKET`; sd_notify(3)).
+pub fn notify_systemd(state: &str) {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let address = match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(&path),
+    };
+    let sent = address.and_then(|address| {
+        let socket = UnixDatagram::unbound()?;
+        socket.send_to_addr(state.as_bytes(), &address)
+    });
+    if let Err(error) = sent {
+        tracing::warn!(%error, "systemd not notified");
+    }
+}

@@ -1,0 +1,157 @@
+//! One thread for all that nobody waits for: log notes, refusals, marks, the clock's anchor, the sweep, and
+//! the policy file.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::Mutex;
+
+use crate::ledger::{Actor, Ending, EntryBody, LedgerError};
+use crate::model::RelPath;
+use crate::policy::{Expired, Policy};
+use crate::store::SystemNames;
+use crate::vfs::{NotesInbox, Vfs};
+
+const TICK: Duration = Duration::from_millis(100);
+const ANCHOR_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+
+/// The housekeeper.
+pub struct Housekeeper {
+    pub vfs: Arc<Vfs>,
+    pub notes: NotesInbox,
+    pub policy_file: PathBuf,
+    /// Why the policy file of today is not in force, for `status`.
+    pub policy_error: Arc<Mutex<Option<String>>>,
+    pub stopped: Arc<AtomicBool>,
+    pub reload: Arc<AtomicBool>,
+}
+
+impl Housekeeper {
+    /// Runs until stopped; then writes down what is left.
+    pub fn run(&self) {
+        let (mut ticks, mut anchored, mut swept) = (0u64, Instant::now(), Instant::now());
+        let mut seen = modified(&self.policy_file);
+        while !self.stopped.load(Ordering::Acquire) {
+            std::thread::sleep(TICK);
+            ticks += 1;
+            self.vfs.relieve();
+            if !ticks.is_multiple_of(10) {
+                continue;
+            }
+            self.each_second();
+            let now = modified(&self.policy_file);
+            if now != seen || self.reload.swap(false, Ordering::AcqRel) {
+                seen = now;
+                self.reload_policy();
+            }
+            if anchored.elapsed() >= ANCHOR_EVERY {
+                anchored = Instant::now();
+                self.keep_anchor();
+            }
+            if swept.elapsed() >= SWEEP_EVERY {
+                swept = Instant::now();
+                self.sweep();
+            }
+        }
+        self.each_second();
+        self.vfs.relieve();
+    }
+
+    fn each_second(&self) {
+        let parts = self.vfs.parts();
+        if parts.read_only {
+            return;
+        }
+        if let Err(error) = self.notes.write_down(&parts.index, &parts.clock) {
+            tracing::error!(%error, "changes of symbolic links are missing in the log");
+        }
+        let refusals = parts.refusals.take();
+        if !refusals.is_empty() {
+            let written = parts.index.batch(&parts.clock).and_then(|mut batch| {
+                batch.refusals(&refusals)?;
+                batch.commit().map(drop)
+            });
+            if let Err(error) = written {
+                tracing::warn!(%error, "refusals not kept");
+            }
+        }
+        parts.pipeline.mark_closed(false);
+        let journal = parts.pipeline.journal();
+        if journal.is_large()
+            && let Err(error) = journal.compact()
+        {
+            tracing::warn!(%error, "journal not compacted");
+        }
+    }
+
+    /// Keeps clock and boot seen together, so that little is left to belief after a crash.
+    pub fn keep_anchor(&self) {
+        let parts = self.vfs.parts();
+        if parts.read_only {
+            return;
+        }
+        if let Err(error) = parts.index.batch(&parts.clock).and_then(|batch| batch.commit().map(drop)) {
+            tracing::error!(%error, "the clock's anchor was not kept");
+        }
+    }
+
+    fn sweep(&self) {
+        let parts = self.vfs.parts();
+        let policy = parts.policy.get();
+        let deletes =
+            policy.rules().iter().chain([policy.defaults()]).any(|rule| rule.expired == Expired::Delete);
+        if parts.read_only || !deletes {
+            return;
+        }
+        let wanted =
+            |record: &crate::model::SealRecord| policy.decide(&record.path).expired == Expired::Delete;
+        match self.vfs.purge(&RelPath::root(), false, &Ending::Swept, Actor::Daemon, &wanted) {
+            Ok(gone) if gone.is_empty() => {}
+            Ok(gone) => tracing::info!(files = gone.len(), "expired files swept"),
+            Err(error) => tracing::warn!(%error, "sweep of expired files failed"),
+        }
+    }
+
+    fn reload_policy(&self) {
+        let parts = self.vfs.parts();
+        let file = self.policy_file.display().to_string();
+        let read = std::fs::read_to_string(&self.policy_file).map_err(|error| format!("{file}: {error}"));
+        let parsed = read.and_then(|text| {
+            Policy::parse(&text, &file, &SystemNames::default()).map_err(|error| error.to_string())
+        });
+        let policy = match parsed {
+            Ok(policy) => policy,
+            Err(error) => {
+                tracing::error!("{error}; the policy in force stays");
+                *self.policy_error.lock() = Some(format!("{error}; the policy in force is an older one"));
+                return;
+            }
+        };
+        *self.policy_error.lock() = None;
+        if policy.digest() == parts.policy.get().digest() {
+            return;
+        }
+        let logged = note_policy(&self.vfs, policy.digest());
+        if let Err(error) = logged {
+            tracing::error!(%error, "new policy not logged, so it is not put in force");
+            *self.policy_error.lock() = Some(format!("the new policy could not be logged: {error}"));
+            return;
+        }
+        tracing::info!(sha256 = %policy.digest(), "new policy in force");
+        parts.policy.set(policy);
+    }
+}
+
+fn note_policy(vfs: &Vfs, digest: crate::model::Digest) -> Result<(), LedgerError> {
+    let mut batch = vfs.parts().index.batch(&vfs.parts().clock)?;
+    batch.note(&EntryBody::Policy { digest })?;
+    batch.commit().map(drop)
+}
+
+fn modified(path: &std::path::Path) -> Option<(SystemTime, u64)> {
+    let meta = std::fs::metadata(path).ok()?;
+    Some((meta.modified().ok()?, meta.len()))
+}

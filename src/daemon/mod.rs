@@ -1,0 +1,61 @@
+//! The composition root: arguments, threads, signals, and what is wired to what.
+//!
+//! Layer 6.
+
+mod about;
+mod args;
+mod background;
+mod housekeeping;
+mod mountpoint;
+mod recover;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub use args::Args;
+
+/// What `sealfs` says when it cannot: one line. Exit code 2 for wrong usage, 1 for all else.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct StartError {
+    /// The line.
+    pub message: String,
+    /// The exit code.
+    pub code: u8,
+}
+
+impl StartError {
+    fn failed(message: impl Into<String>) -> Self {
+        StartError { message: message.into(), code: 1 }
+    }
+
+    fn usage(message: impl Into<String>) -> Self {
+        StartError { message: message.into(), code: 2 }
+    }
+}
+
+/// Runs `sealfs`.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let done = match args.options() {
+        Ok(options) if args.foreground => serve::run(&args, &options),
+        Ok(_) => background::start(&args),
+        Err(error) => Err(error),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sealfs: {error}");
+            ExitCode::from(error.code)
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! The daemon: everything wired together, in the order in which it must come up and go down.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use fuser::{Config, MountOption, Session, SessionACL, SessionUnmounter};
+use parking_lot::Mutex;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use tracing_subscriber::EnvFilter;
+
+use super::about::Daemon;
+use super::args::Options;
+use super::housekeeping::Housekeeper;
+use super::{Args, StartError, background, mountpoint, recover};
+use crate::clock::{Clock, SystemTime, TimeSource};
+use crate::control::{About, Listener};
+use crate::crypto;
+use crate::fuse::{Adapter, Wishes};
+use crate::ledger::{EntryBody, Index};
+use crate::model::Origin;
+use crate::policy::{Current, Policy};
+use crate::provenance;
+use crate::seal::{Journal, Keys, Lives, Pipeline, SealEvent, Setup};
+use crate::store::{self, Abilities, Layout, Places, StoreLock, SystemNames, Tree};
+use crate::vfs::{CacheEvent, Notes, NotesInbox, Parts, Refusals, Vfs};
+
+/// Threads that serve the kernel. Few requests compute; some wait for the disk.
+const THREADS: usize = 8;
+
+fn failed(what: impl std::fmt::Display, error: impl std::fmt::Display) -> StartError {
+    StartError::failed(format!("{what}: {error}"))
+}
+
+/// Runs the daemon until it is unmounted or told to end.
+pub fn run(args: &Args, options: &Options) -> Result<(), StartError> {
+    let filter = EnvFilter::try_from_env("SEALFS_LOG").unwrap_or_else(|_| EnvFilter::new("info,fuser=error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    ignore_lease_breaks();
+
+    let layout = Layout::open(&args.store).map_err(|error| StartError::failed(error.to_string()))?;
+    let mountpoint = mountpoint::check(&args.mountpoint, layout.root(), options)?;
+    let who = format!("sealfs (process {}), mounted on {}", std::process::id(), mountpoint.display());
+    let _lock = StoreLock::take(&layout, &who).map_err(|error| failed(layout.root().display(), error))?;
+
+    let (events, seen) = crossbeam_channel::unbounded();
+    let (cache, told) = crossbeam_channel::unbounded();
+    let built = build(&layout, options, events, cache.clone())?;
+    let vfs = Arc::clone(&built.vfs);
+
+    let wishes = Arc::new(Wishes::default());
+    wishes.passthrough.store(options.passthrough && !options.read_only, Ordering::Relaxed);
+    let session = mount(&vfs, &wishes, layout.root(), &mountpoint, options)?;
+    let passthrough = wishes.passthrough.load(Ordering::Relaxed) && try_passthrough(&layout, &session);
+    vfs.parts().passthrough.store(passthrough, Ordering::Relaxed);
+    let fallbacks = fallbacks(vfs.parts(), options);
+    for fallback in &fallbacks {
+        tracing::warn!("{fallback}");
+    }
+
+    let notifier = session.notifier();
+    spawn("notify", move || crate::fuse::run_notifier(&notifier, &told))?;
+    spawn("events", move || {
+        for SealEvent::Sealed(record) in seen {
+            let _ = cache.send(CacheEvent::Attributes(record.ino));
+        }
+    })?;
+
+    let policy_error = Arc::new(Mutex::new(None));
+    let (stopped, reload) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let housekeeper = Arc::new(Housekeeper {
+        vfs: Arc::clone(&vfs),
+        notes: built.notes,
+        policy_file: layout.policy(),
+        policy_error: Arc::clone(&policy_error),
+        stopped: Arc::clone(&stopped),
+        reload: Arc::clone(&reload),
+    });
+    let keeping = Arc::clone(&housekeeper);
+    let keeper = spawn("housekeeping", move || keeping.run())?;
+
+    let socket = Layout::socket_of(layout.root(), rustix::process::geteuid().as_raw(), crypto::sha256);
+    let listener = Listener::bind(&socket).map_err(|error| failed(socket.display(), error))?;
+    let about: Arc<dyn About> = Arc::new(Daemon {
+        vfs: Arc::clone(&vfs),
+        store: layout.root().to_owned(),
+        mountpoint: mountpoint.clone(),
+        started: Instant::now(),
+        fallbacks,
+        policy_error,
+        device: Mutex::new(None),
+    });
+    let served = Arc::clone(&vfs);
+    let listening = Arc::new(listener);
+    let accepting = Arc::clone(&listening);
+    spawn("control-accept", move || accepting.serve(&served, &about))?;
+
+    serve_until_unmounted(session, &mountpoint, reload, &socket)?;
+
+    // Unmounted: nothing new comes in. What is under way is finished, what settles is left marked.
+    background::notify_systemd("STOPPING=1");
+    let _ = std::fs::remove_file(&socket);
+    stopped.store(true, Ordering::Release);
+    let _ = keeper.join();
+    vfs.parts().pipeline.stop();
+    if !vfs.parts().read_only {
+        vfs.parts().pipeline.mark_closed(true);
+    }
+    housekeeper.keep_anchor();
+    tracing::info!("unmounted");
+    Ok(())
+}
+
+struct Built {
+    vfs: Arc<Vfs>,
+    notes: NotesInbox,
+}
+
+/// Everything below the mount.
+fn build(
+    layout: &Layout,
+    options: &Options,
+    events: crossbeam_channel::Sender<SealEvent>,
+    cache: crossbeam_channel::Sender<CacheEvent>,
+) -> Result<Built, StartError> {
+    let policy = read_policy(&layout.policy())?;
+    let keys = Keys::load(&layout.seal_key(), &layout.keys())
+        .map_err(|error| failed(layout.seal_key().display(), error))?;
+    let index = Index::open(&layout.index()).map_err(|error| failed(layout.index().display(), error))?;
+    let read = |error: crate::ledger::LedgerError| failed(layout.index().display(), error);
+    let origin: Origin =
+        index.read().origin().map_err(read)?.parse().map_err(|error| failed("origin", error))?;
+    let anchor = index.read().anchor().map_err(read)?;
+    let (clock, gap) = Clock::start(Box::new(SystemTime), anchor, policy.max_gap);
+    let tree = Tree::open(&layout.tree()).map_err(|error| failed(layout.tree().display(), error))?;
+
+    let mut abilities = Abilities { leases: true, immutable: true };
+    if !options.read_only {
+        abilities = store::probe(layout).map_err(|error| failed(layout.root().display(), error))?;
+        let mut batch = index.batch(&clock).map_err(read)?;
+        if let Some(gap) = gap {
+            tracing::warn!(?gap, "the host was off");
+            batch.note(&EntryBody::ClockGap(gap)).map_err(read)?;
+        }
+        batch.note(&EntryBody::Policy { digest: policy.digest() }).map_err(read)?;
+        batch.commit().map_err(read)?;
+    }
+
+    let boot = SystemTime.boot_id();
+    let journal = Journal::read(&layout.journal(), &boot).map_err(|error| failed("journal", error))?;
+    let rebooted = journal.is_none();
+    let mut files = recover::known(journal, &index).map_err(read)?;
+    if rebooted {
+        recover::trusted(&mut files, &index, &tree).map_err(read)?;
+    }
+    let kept = files.iter().cloned().collect();
+    let journal =
+        Journal::start(&layout.journal(), &boot, &kept).map_err(|error| failed("journal", error))?;
+
+    let (index, tree) = (Arc::new(index), Arc::new(tree));
+    let (clock, policy, keys) = (Arc::new(clock), Arc::new(Current::new(policy)), Arc::new(keys));
+    let setup = Setup {
+        tree: Arc::clone(&tree),
+        lives: Arc::new(Lives::default()),
+        index: Arc::clone(&index),
+        clock: Arc::clone(&clock),
+        policy: Arc::clone(&policy),
+        keys: Arc::clone(&keys),
+        origin: origin.to_string(),
+        journal,
+        abilities,
+        events,
+    };
+    let pipeline = Pipeline::start(setup).map_err(|error| failed("pipeline", error))?;
+    if !options.read_only {
+        let (settling, torn) = recover::adopt(files, &index, &tree, &pipeline);
+        if settling + torn > 0 {
+            tracing::info!(settling, torn, "files of the last daemon taken over");
+        }
+    }
+    let (notes, inbox) = Notes::new();
+    let parts = Parts {
+        tree,
+        places: Arc::new(Places::default()),
+        pipeline: Arc::new(pipeline),
+        index,
+        clock,
+        policy,
+        keys,
+        origin,
+        abilities,
+        refusals: Arc::new(Refusals::default()),
+        notes,
+        cache,
+        passthrough: Arc::new(AtomicBool::new(false)),
+        read_only: options.read_only,
+        sees_exits: provenance::self_test(),
+    };
+    let vfs = Vfs::new(parts).map_err(|error| failed("tree", error))?;
+    Ok(Built { vfs: Arc::new(vfs), notes: inbox })
+}
+
+fn read_policy(path: &Path) -> Result<Policy, StartError> {
+    let text = std::fs::read_to_string(path).map_err(|error| failed(path.display(), error))?;
+    Policy::parse(&text, &path.display().to_string(), &SystemNames::default())
+        .map_err(|error| StartError::failed(error.to_string()))
+}
+
+fn mount(
+    vfs: &Arc<Vfs>,
+    wishes: &Arc<Wishes>,
+    store: &Path,
+    mountpoint: &Path,
+    options: &Options,
+) -> Result<Session<Adapter>, StartError> {
+    let mut config = Config::default();
+    // A comma would split the option; such a store is found by --store.
+    let name = store.display().to_string();
+    let name = if name.contains(',') { "sealfs".to_owned() } else { name };
+    config.mount_options = vec![
+        MountOption::FSName(name),
+        MountOption::Subtype("sealfs".to_owned()),
+        MountOption::DefaultPermissions,
+        MountOption::NoSuid,
+        MountOption::NoDev,
+    ];
+    config.mount_options.extend(options.kernel.iter().cloned());
+    if options.read_only {
+        config.mount_options.push(MountOption::RO);
+    }
+    config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
+    config.n_threads = Some(THREADS);
+    let adapter = Adapter::new(Arc::clone(vfs), Arc::clone(wishes));
+    Session::new(adapter, mountpoint, &config).map_err(|error| {
+        let hint =
+            if Path::new("/dev/fuse").exists() { "" } else { "; there is no /dev/fuse: 'modprobe fuse'" };
+        StartError::failed(format!(
+            "{}: cannot mount: {}{hint}",
+            mountpoint.display(),
+            error.to_string().trim()
+        ))
+    })
+}
+
+/// Whether the kernel takes backing files from here.
+fn try_passthrough(layout: &Layout, session: &Session<Adapter>) -> bool {
+    let path = layout.root().join("probe");
+    let probe = File::create(&path).and_then(|_| File::open(&path));
+    let works = probe.is_ok_and(|file| crate::fuse::passthrough_works(session, &file));
+    let _ = std::fs::remove_file(&path);
+    works
+}
+
+fn fallbacks(parts: &Parts, options: &Options) -> Vec<String> {
+    let mut fallbacks = Vec::new();
+    if !parts.passthrough.load(Ordering::Relaxed) && !options.read_only {
+        let why = if options.passthrough {
+            "the kernel has none (Linux 6.9 and root are needed)"
+        } else {
+            "it is off"
+        };
+        fallbacks.push(format!("no kernel passthrough: {why}; data goes through the daemon, slower"));
+    }
+    if !parts.sees_exits {
+        fallbacks.push(
+            "exit statuses of writers cannot be seen (CAP_SYS_PTRACE, PID namespace): torn detection is off"
+                .to_owned(),
+        );
+    }
+    if !parts.abilities.immutable {
+        fallbacks.push(
+            "the backing file system has no immutable flag, or it may not be set: root can change backing files \
+             unhindered, though not unnoticed"
+                .to_owned(),
+        );
+    }
+    if !parts.abilities.leases {
+        fallbacks.push(
+            "the backing file system has no leases: the daemon's own count of handles decides".to_owned(),
+        );
+    }
+    fallbacks
+}
+
+/// A lease that is broken sends SIGIO, which would end us.
+fn ignore_lease_breaks() {
+    // SAFETY: SIG_IGN for SIGIO installs no handler of ours.
+    unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>, StartError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| failed("thread", error))
+}
+
+/// Serves the kernel; SIGTERM and SIGINT unmount, SIGHUP reads the policy again.
+fn serve_until_unmounted(
+    mut session: Session<Adapter>,
+    mountpoint: &Path,
+    reload: Arc<AtomicBool>,
+    socket: &Path,
+) -> Result<(), StartError> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
+        .map_err(|error| failed("signals", error))?;
+    let unmounter = session.unmount_callable();
+    let (ended, end) = crossbeam_channel::bounded::<End>(2);
+    let by_session = ended.clone();
+    spawn("session", move || {
+        let result = session.run();
+        let _ = by_session.send(End::Unmounted(result.err().map(|error| error.to_string())));
+    })?;
+    let handle = signals.handle();
+    spawn("signals", move || {
+        for signal in signals.forever() {
+            if signal == SIGHUP {
+                reload.store(true, Ordering::Release);
+            } else {
+                let _ = ended.send(End::Told);
+                return;
+            }
+        }
+    })?;
+    tracing::info!(mountpoint = %mountpoint.display(), "mounted");
+    background::notify_systemd("READY=1");
+    background::tell_ready(&socket.with_extension("log")).map_err(|error| failed("background", error))?;
+    let why = end.recv().map_err(|error| failed("session", error))?;
+    handle.close();
+    match why {
+        End::Unmounted(None) => Ok(()),
+        End::Unmounted(Some(error)) => Err(failed("session", error)),
+        End::Told => {
+            tracing::info!("told to end: unmounting");
+            unmount(unmounter, mountpoint.to_owned());
+            // The kernel has let go of everything when the session ends; a busy mount is detached, and who
+            // still has files open in it gets an error from then on.
+            let _ = end.recv_timeout(std::time::Duration::from_secs(5));
+            Ok(())
+        }
+    }
+}
+
+enum End {
+    Unmounted(Option<String>),
+    Told,
+}
+
+fn unmount(mut unmounter: SessionUnmounter, mountpoint: PathBuf) {
+    if let Err(error) = unmounter.unmount() {
+        tracing::warn!(%error, "mount is busy: detaching it");
+        let detached = rustix::mount::unmount(&mountpoint, rustix::mount::UnmountFlags::DETACH);
+        if detached.is_err() {
+            let _ = std::process::Command::new("fusermount3").args(["-u", "-z"]).arg(&mountpoint).status();
+        }
+    }
+}

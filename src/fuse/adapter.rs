@@ -1,0 +1,487 @@
+//! `fuser::Filesystem` for the file system: no decision is made here.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use fuser::{
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
+    InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+
+use super::convert::{attr, caller, kind, set_time};
+use super::errno;
+use super::passthrough::Backings;
+use crate::vfs::{Attr, Changes, Fault, Opened, Vfs, XattrFlags};
+
+/// What is wished of the kernel, and what came of it.
+#[derive(Debug, Default)]
+pub struct Wishes {
+    /// Wished: data past the daemon. After the handshake: whether the kernel can.
+    pub passthrough: AtomicBool,
+}
+
+/// The adapter.
+pub struct Adapter {
+    vfs: Arc<Vfs>,
+    wishes: Arc<Wishes>,
+    backings: Arc<Backings>,
+}
+
+impl Adapter {
+    /// Over a file system.
+    #[must_use]
+    pub fn new(vfs: Arc<Vfs>, wishes: Arc<Wishes>) -> Self {
+        Adapter { vfs, wishes, backings: Arc::default() }
+    }
+
+    fn passthrough(&self) -> bool {
+        self.vfs.parts().passthrough.load(Ordering::Relaxed)
+    }
+}
+
+fn empty(reply: ReplyEmpty, result: Result<(), Fault>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(fault) => reply.error(errno::of(&fault)),
+    }
+}
+
+fn entry(reply: ReplyEntry, result: Result<Attr, Fault>) {
+    match result {
+        Ok(found) => reply.entry(&found.ttl, &attr(&found), Generation(found.generation)),
+        Err(fault) => reply.error(errno::of(&fault)),
+    }
+}
+
+fn attributes(reply: ReplyAttr, result: Result<Attr, Fault>) {
+    match result {
+        Ok(found) => reply.attr(&found.ttl, &attr(&found)),
+        Err(fault) => reply.error(errno::of(&fault)),
+    }
+}
+
+/// Flags for a handle whose data goes through the daemon.
+fn cached_flags(opened: &Opened) -> FopenFlags {
+    let mut flags = FopenFlags::empty();
+    if opened.anchor.is_none() {
+        // Made here: its size may differ from what the kernel was told last.
+        flags |= FopenFlags::FOPEN_DIRECT_IO;
+    }
+    if opened.frozen {
+        flags |= FopenFlags::FOPEN_KEEP_CACHE;
+    }
+    if !opened.writable {
+        flags |= FopenFlags::FOPEN_NOFLUSH;
+    }
+    flags
+}
+
+fn passthrough_flags(opened: &Opened) -> FopenFlags {
+    if opened.writable { FopenFlags::empty() } else { FopenFlags::FOPEN_NOFLUSH }
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        // Those that the kernel does not have are gone without.
+        for wish in [
+            InitFlags::FUSE_ATOMIC_O_TRUNC,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            InitFlags::FUSE_ASYNC_DIO,
+        ] {
+            if config.add_capabilities(wish).is_err() {
+                tracing::debug!(?wish, "not offered by the kernel");
+            }
+        }
+        let wished = self.wishes.passthrough.load(Ordering::Relaxed);
+        // A depth of two lets the store lie on an overlay.
+        let can = wished
+            && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
+            && config.set_max_stack_depth(2).is_ok();
+        self.wishes.passthrough.store(can, Ordering::Relaxed);
+        let _ = config.set_max_write(1 << 20);
+        let _ = config.set_max_readahead(1 << 20);
+        let _ = config.set_max_background(64);
+        Ok(())
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        entry(reply, self.vfs.lookup(parent.0, name));
+    }
+
+    fn forget(&self, _: &Request, ino: INodeNo, nlookup: u64) {
+        self.vfs.forget(ino.0, nlookup);
+    }
+
+    fn getattr(&self, req: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        self.vfs.getattr(caller(req), ino.0, Box::new(move |result| attributes(reply, result)));
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _: Option<SystemTime>,
+        _: Option<FileHandle>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let perm = mode.map(|mode| mode & 0o7777);
+        let changes = Changes { perm, uid, gid, size, atime: set_time(atime), mtime: set_time(mtime) };
+        attributes(reply, self.vfs.setattr(caller(req), ino.0, &changes));
+    }
+
+    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+        match self.vfs.read_link(ino.0) {
+            Ok(target) => reply.data(&target),
+            Err(fault) => reply.error(errno::of(&fault)),
+        }
+    }
+
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        _rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let format = mode & libc::S_IFMT;
+        let regular = format == libc::S_IFREG || format == 0;
+        entry(reply, self.vfs.make_node(caller(req), parent.0, name, mode & 0o7777, regular));
+    }
+
+    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, reply: ReplyEntry) {
+        entry(reply, self.vfs.make_dir(caller(req), parent.0, name, mode & 0o7777));
+    }
+
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        empty(reply, self.vfs.unlink(caller(req), parent.0, name));
+    }
+
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        empty(reply, self.vfs.remove_dir(caller(req), parent.0, name));
+    }
+
+    fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        entry(reply, self.vfs.make_symlink(caller(req), parent.0, name, target));
+    }
+
+    fn rename(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        if !(flags & !RenameFlags::RENAME_NOREPLACE).is_empty() {
+            return reply.error(Errno::EINVAL);
+        }
+        let replace = !flags.contains(RenameFlags::RENAME_NOREPLACE);
+        empty(reply, self.vfs.rename(caller(req), parent.0, name, new_parent.0, new_name, replace));
+    }
+
+    fn link(&self, req: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        entry(reply, self.vfs.link(caller(req), ino.0, parent.0, name));
+    }
+
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let (passthrough, backings) = (self.passthrough(), Arc::clone(&self.backings));
+        let vfs = Arc::clone(&self.vfs);
+        let answer = move |result: Result<Opened, Fault>| {
+            let opened = match result {
+                Ok(opened) => opened,
+                Err(fault) => return reply.error(errno::of(&fault)),
+            };
+            let handle = FileHandle(opened.handle);
+            let anchor = match &opened.anchor {
+                Some(anchor) if passthrough => anchor,
+                _ => return reply.opened(handle, cached_flags(&opened)),
+            };
+            match backings.acquire(anchor.ino(), || reply.open_backing(anchor.file())) {
+                Ok(backing) => reply.opened_passthrough(handle, passthrough_flags(&opened), &backing),
+                Err(error) => {
+                    tracing::error!(%error, "backing file not registered");
+                    vfs.release(anchor.ino(), opened.handle);
+                    reply.error(error.into());
+                }
+            }
+        };
+        self.vfs.open(caller(req), ino.0, flags.0, Box::new(answer));
+    }
+
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let (made, opened) = match self.vfs.create(caller(req), parent.0, name, mode & 0o7777, flags) {
+            Ok(made) => made,
+            Err(fault) => return reply.error(errno::of(&fault)),
+        };
+        let (handle, generation) = (FileHandle(opened.handle), Generation(made.generation));
+        let anchor = match &opened.anchor {
+            Some(anchor) if self.passthrough() => anchor,
+            _ => return reply.created(&made.ttl, &attr(&made), generation, handle, cached_flags(&opened)),
+        };
+        match self.backings.acquire(anchor.ino(), || reply.open_backing(anchor.file())) {
+            Ok(backing) => {
+                let flags = passthrough_flags(&opened);
+                reply.created_passthrough(&made.ttl, &attr(&made), generation, handle, flags, &backing);
+            }
+            Err(error) => {
+                tracing::error!(%error, "backing file not registered");
+                self.vfs.release(made.ino, opened.handle);
+                reply.error(error.into());
+            }
+        }
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        thread_local! {
+            static BUFFER: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+        }
+        BUFFER.with_borrow_mut(|buffer| match self.vfs.read(fh.0, offset, size as usize, buffer) {
+            Ok(()) => reply.data(buffer),
+            Err(fault) => reply.error(errno::of(&fault)),
+        });
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        match self.vfs.write(ino.0, fh.0, offset, data) {
+            Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
+            Err(fault) => reply.error(errno::of(&fault)),
+        }
+    }
+
+    fn flush(&self, req: &Request, ino: INodeNo, fh: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        self.vfs.flush(caller(req), ino.0, fh.0, Box::new(move |result| empty(reply, result)));
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        if self.passthrough() {
+            self.backings.release(ino.0);
+        }
+        self.vfs.release(ino.0, fh.0);
+        reply.ok();
+    }
+
+    fn fsync(&self, _: &Request, _: INodeNo, fh: FileHandle, _: bool, reply: ReplyEmpty) {
+        empty(reply, self.vfs.fsync(fh.0));
+    }
+
+    fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        reply.opened(FileHandle(self.vfs.open_dir(ino.0)), FopenFlags::empty());
+    }
+
+    fn readdir(&self, _: &Request, _: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let result = self.vfs.read_dir(fh.0, offset, &mut |item, next| {
+            !reply.add(INodeNo(item.ino), next, kind(item.kind), &item.name)
+        });
+        match result {
+            Ok(()) => reply.ok(),
+            Err(fault) => reply.error(errno::of(&fault)),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let result = self.vfs.read_dir_plus(ino.0, fh.0, offset, &mut |item, next| {
+            let generation = Generation(item.attr.generation);
+            let (name, ttl) = (&item.entry.name, item.attr.ttl);
+            !reply.add(INodeNo(item.attr.ino), next, name, &ttl, &attr(&item.attr), generation)
+        });
+        match result {
+            Ok(()) => reply.ok(),
+            Err(fault) => reply.error(errno::of(&fault)),
+        }
+    }
+
+    fn releasedir(&self, _: &Request, _: INodeNo, fh: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+        self.vfs.release_dir(fh.0);
+        reply.ok();
+    }
+
+    fn fsyncdir(&self, _: &Request, _: INodeNo, fh: FileHandle, _: bool, reply: ReplyEmpty) {
+        empty(reply, self.vfs.fsync(fh.0));
+    }
+
+    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        match self.vfs.statfs() {
+            Ok(stat) => {
+                let small = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+                let (block, fragment) = (small(stat.f_bsize), small(stat.f_frsize));
+                reply.statfs(
+                    stat.f_blocks,
+                    stat.f_bfree,
+                    stat.f_bavail,
+                    stat.f_files,
+                    stat.f_ffree,
+                    block,
+                    255,
+                    fragment,
+                );
+            }
+            Err(fault) => reply.error(errno::of(&fault)),
+        }
+    }
+
+    fn setxattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let flags = match flags {
+            libc::XATTR_CREATE => XattrFlags::Create,
+            libc::XATTR_REPLACE => XattrFlags::Replace,
+            _ => XattrFlags::Any,
+        };
+        empty(reply, self.vfs.setxattr(caller(req), ino.0, name, value, flags));
+    }
+
+    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        sized(reply, size, self.vfs.getxattr(ino.0, name));
+    }
+
+    fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        sized(reply, size, self.vfs.listxattr(ino.0));
+    }
+
+    fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        empty(reply, self.vfs.removexattr(caller(req), ino.0, name));
+    }
+
+    fn fallocate(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        empty(reply, self.vfs.fallocate(ino.0, fh.0, offset, length, mode));
+    }
+
+    fn lseek(&self, _: &Request, _: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        let hole = match whence {
+            libc::SEEK_DATA => false,
+            libc::SEEK_HOLE => true,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
+        match self.vfs.seek(fh.0, offset, hole) {
+            Ok(found) => reply.offset(i64::try_from(found).unwrap_or(i64::MAX)),
+            Err(fault) => reply.error(errno::of(&fault)),
+        }
+    }
+
+    fn ioctl(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: IoctlFlags,
+        _: u32,
+        _: &[u8],
+        _: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(Errno::ENOTTY);
+    }
+
+    fn copy_file_range(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: u64,
+        _: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        // The kernel then copies by splicing, and asks no more.
+        reply.error(Errno::ENOSYS);
+    }
+}
+
+fn sized(reply: ReplyXattr, size: u32, result: Result<Vec<u8>, Fault>) {
+    match result {
+        Ok(value) if size == 0 => reply.size(u32::try_from(value.len()).unwrap_or(u32::MAX)),
+        Ok(value) if value.len() > size as usize => reply.error(errno::of(&Fault::Range)),
+        Ok(value) => reply.data(&value),
+        Err(fault) => reply.error(errno::of(&fault)),
+    }
+}

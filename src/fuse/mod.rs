@@ -1,0 +1,13 @@
+//! The thin adapter over `fuser`: one call into `vfs`, one reply, one errno table.
+//!
+//! Layer 5.
+
+mod adapter;
+mod convert;
+mod errno;
+mod notify;
+mod passthrough;
+
+pub use adapter::{Adapter, Wishes};
+pub use notify::run as run_notifier;
+pub use passthrough::works as passthrough_works;

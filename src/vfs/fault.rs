@@ -1,0 +1,79 @@
+//! Why an operation was not done, in our words; the adapter turns each into an errno.
+
+use std::io;
+
+use crate::ledger::LedgerError;
+use crate::model::NameError;
+use crate::policy::RefusalErrno;
+
+/// Why an operation was not done. Nothing has then changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The write-once tree or its policy says no; with the errno that policy chose.
+    #[error("refused")]
+    Refused(RefusalErrno),
+    /// Hard links, device nodes: never, whatever policy says of errno.
+    #[error("not permitted")]
+    NotPermitted,
+    /// No such name.
+    #[error("not found")]
+    NotFound,
+    /// The name is taken.
+    #[error("exists")]
+    Exists,
+    /// The inode is another one now; the kernel looks up again.
+    #[error("stale")]
+    Stale,
+    /// A name that is not UTF-8.
+    #[error("not UTF-8")]
+    NotUtf8,
+    /// A name with a control character, or arguments that make no sense.
+    #[error("invalid")]
+    Invalid,
+    /// A name of more than 255 bytes.
+    #[error("name too long")]
+    NameTooLong,
+    /// Never offered: punching holes, ACLs, foreign xattrs.
+    #[error("not supported")]
+    NotSupported,
+    /// No such extended attribute.
+    #[error("no data")]
+    NoData,
+    /// The value is longer than the room for it.
+    #[error("range")]
+    Range,
+    /// The mount is read-only.
+    #[error("read-only mount")]
+    ReadOnly,
+    /// A handle that is not open, or not for this.
+    #[error("bad handle")]
+    BadHandle,
+    /// Only auditors may look.
+    #[error("access denied")]
+    Denied,
+    /// The backing file is not what was sealed.
+    #[error("the backing file was altered")]
+    Altered,
+    /// The index failed.
+    #[error("index: {0}")]
+    Index(#[from] LedgerError),
+    /// The backing file system said so.
+    #[error("backing file system: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl From<NameError> for Fault {
+    fn from(error: NameError) -> Self {
+        match error {
+            NameError::NotUtf8 => Fault::NotUtf8,
+            NameError::Control => Fault::Invalid,
+            NameError::TooLong => Fault::NameTooLong,
+        }
+    }
+}
+
+impl From<rustix::io::Errno> for Fault {
+    fn from(error: rustix::io::Errno) -> Self {
+        Fault::Io(error.into())
+    }
+}

@@ -1,0 +1,111 @@
+//! What is open: by handle, and by inode.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use parking_lot::Mutex;
+
+use super::Fault;
+use super::dirs::Listing;
+
+/// The one read-only descriptor of an inode while any handle of it is open. Passthrough is registered on it
+/// (a writable one would keep the lease refused), and it still reaches the inode after its name is gone.
+#[derive(Debug)]
+pub struct Anchor {
+    ino: u64,
+    file: OwnedFd,
+}
+
+impl Anchor {
+    /// The descriptor.
+    #[must_use]
+    pub fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// The inode's number.
+    #[must_use]
+    pub fn ino(&self) -> u64 {
+        self.ino
+    }
+}
+
+/// What a handle is of.
+pub(super) enum Handle {
+    /// A backing file; `data`: the descriptor that reads and writes where there is no passthrough.
+    File { anchor: Arc<Anchor>, writable: bool, data: Option<OwnedFd> },
+    /// Content that is made here.
+    Content(Arc<Vec<u8>>),
+    /// A folder, listed when it is first read.
+    Dir { ino: u64, listing: OnceLock<Listing> },
+}
+
+/// An open file, as told to the kernel.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// The handle.
+    pub handle: u64,
+    /// What passthrough is registered on; none for content that is made here.
+    pub anchor: Option<Arc<Anchor>>,
+    /// Whether it may write.
+    pub writable: bool,
+    /// Whether its content can never change: the kernel may keep what it has cached of it.
+    pub frozen: bool,
+}
+
+/// All open handles.
+#[derive(Default)]
+pub(super) struct Handles {
+    next: AtomicU64,
+    open: Mutex<HashMap<u64, Arc<Handle>>>,
+    anchors: Mutex<HashMap<u64, Weak<Anchor>>>,
+}
+
+impl Handles {
+    /// A number that no handle has.
+    pub fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub fn add(&self, number: u64, handle: Handle) {
+        self.open.lock().insert(number, Arc::new(handle));
+    }
+
+    pub fn get(&self, number: u64) -> Result<Arc<Handle>, Fault> {
+        self.open.lock().get(&number).cloned().ok_or(Fault::BadHandle)
+    }
+
+    pub fn remove(&self, number: u64) -> Option<Arc<Handle>> {
+        self.open.lock().remove(&number)
+    }
+
+    /// The anchor of an inode, if it is open.
+    pub fn anchor(&self, ino: u64) -> Option<Arc<Anchor>> {
+        self.anchors.lock().get(&ino)?.upgrade()
+    }
+
+    /// The anchor of an inode, opened by `open` if there is none.
+    pub fn anchor_or(
+        &self,
+        ino: u64,
+        open: impl FnOnce() -> Result<OwnedFd, Fault>,
+    ) -> Result<Arc<Anchor>, Fault> {
+        let mut anchors = self.anchors.lock();
+        if let Some(anchor) = anchors.get(&ino).and_then(Weak::upgrade) {
+            return Ok(anchor);
+        }
+        let anchor = Arc::new(Anchor { ino, file: open()? });
+        anchors.insert(ino, Arc::downgrade(&anchor));
+        Ok(anchor)
+    }
+
+    /// An anchor was let go: forgets it if it was the last.
+    pub fn tidy(&self, ino: u64) {
+        let mut anchors = self.anchors.lock();
+        if anchors.get(&ino).is_some_and(|anchor| anchor.strong_count() == 0) {
+            anchors.remove(&ino);
+        }
+    }
+}

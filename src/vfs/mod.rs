@@ -1,0 +1,164 @@
+//! What a write-once tree allows, operation by operation, in our words and without FUSE types.
+//!
+//! Layer 4. Each operation checks first, by the state of the file and the policy; refuses with a reason that
+//! is kept; and only then touches the backing tree. Operations that may have to wait for a seal take a
+//! callback ([`Done`]) and answer later; those that hold a folder's lock in the kernel never wait.
+
+mod attr;
+mod copy;
+mod data;
+mod dirs;
+mod fault;
+mod handles;
+mod lookup;
+mod names;
+mod notes;
+mod open;
+mod purge;
+mod recheck;
+mod refuse;
+mod rename;
+mod resolve;
+mod rewrite;
+mod setattr;
+mod sidecar;
+mod special;
+mod symlink;
+mod xattr;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+
+pub use attr::{Attr, Kind};
+pub use dirs::{DirEntry, DirPlus};
+pub use fault::Fault;
+pub use handles::{Anchor, Opened};
+pub use notes::{Notes, NotesInbox};
+pub use refuse::Refusals;
+pub use resolve::Standing;
+pub use setattr::Changes;
+pub use xattr::XattrFlags;
+
+use crate::clock::Clock;
+use crate::ledger::Index;
+use crate::model::SealRecord;
+use crate::policy::Current;
+use crate::seal::{Keys, Lives, Pipeline};
+use crate::store::{Abilities, Places, Tree};
+use handles::Handles;
+
+/// Who asks, as the kernel says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Thread; 0 where the kernel itself asks.
+    pub pid: u32,
+}
+
+/// A callback that takes the answer, now or later.
+pub type Done<T> = Box<dyn FnOnce(Result<T, Fault>) + Send>;
+
+/// What the kernel's caches must be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CacheEvent {
+    /// Attributes of this inode changed without the kernel's doing.
+    Attributes(u64),
+    /// This name in this folder is gone.
+    Name(u64, String),
+}
+
+/// How long the kernel may keep what it was told of a file that is sealed.
+pub const SEALED_TTL: Duration = Duration::from_secs(86_400);
+/// How long of everything else. All changes come through this kernel, so this is only a bound.
+pub const OPEN_TTL: Duration = Duration::from_secs(1);
+
+/// What the file system works with.
+pub struct Parts {
+    /// The backing tree.
+    pub tree: Arc<Tree>,
+    /// Names by number.
+    pub places: Arc<Places>,
+    /// The pipeline.
+    pub pipeline: Arc<Pipeline>,
+    /// The index.
+    pub index: Arc<Index>,
+    /// Sealfs time.
+    pub clock: Arc<Clock>,
+    /// The policy in force.
+    pub policy: Arc<Current>,
+    /// The keys.
+    pub keys: Arc<Keys>,
+    /// The store's name.
+    pub origin: crate::model::Origin,
+    /// What the backing file system can do.
+    pub abilities: Abilities,
+    /// Where refusals are counted.
+    pub refusals: Arc<Refusals>,
+    /// Where changes of symbolic links are logged from.
+    pub notes: Notes,
+    /// Where the kernel's caches are told.
+    pub cache: Sender<CacheEvent>,
+    /// Whether data goes past the daemon. Settled before the first request.
+    pub passthrough: Arc<AtomicBool>,
+    /// Whether nothing may change.
+    pub read_only: bool,
+    /// Whether exit statuses of writers can be seen.
+    pub sees_exits: bool,
+}
+
+/// The file system.
+pub struct Vfs {
+    parts: Parts,
+    root_ino: u64,
+    handles: Arc<Handles>,
+    next_swap: AtomicU64,
+    held_back: data::HeldBack,
+}
+
+impl Vfs {
+    /// Makes the file system over its parts.
+    ///
+    /// # Errors
+    /// If the tree's root cannot be looked at.
+    pub fn new(parts: Parts) -> std::io::Result<Self> {
+        let root_ino = crate::store::stat_fd(parts.tree.root())?.ino;
+        Ok(Vfs {
+            parts,
+            root_ino,
+            handles: Arc::default(),
+            next_swap: AtomicU64::new(0),
+            held_back: data::HeldBack::default(),
+        })
+    }
+
+    /// Its parts.
+    #[must_use]
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    fn lives(&self) -> &Arc<Lives> {
+        self.parts.pipeline.lives()
+    }
+
+    /// Retention of a sealed file has changed: its `st_atime` shows it.
+    pub fn retention_changed(&self, record: &SealRecord) {
+        let _ = self.parts.cache.send(CacheEvent::Attributes(record.ino));
+        let statements = sidecar::number(record.ino, crate::model::Sidecar::Statements);
+        let _ = self.parts.cache.send(CacheEvent::Attributes(statements));
+    }
+
+    fn passthrough(&self) -> bool {
+        self.parts.passthrough.load(Ordering::Relaxed)
+    }
+
+    fn changeable_tree(&self) -> Result<(), Fault> {
+        if self.parts.read_only { Err(Fault::ReadOnly) } else { Ok(()) }
+    }
+}

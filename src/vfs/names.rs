@@ -1,0 +1,119 @@
+//! Unlink and link.
+
+use std::ffi::OsStr;
+
+use super::resolve::Found;
+use super::{Attr, Caller, Fault, Standing, Vfs, special};
+use crate::ledger::Ending;
+use crate::model::{ArtifactKind, Event, Sidecar, check_name};
+use crate::policy::Hardlink;
+use crate::store::{self, EntryKind, ROOT};
+
+impl Vfs {
+    /// Removes a file's or symbolic link's name.
+    ///
+    /// # Errors
+    /// Refused while it is retained; nothing has then changed.
+    pub fn unlink(&self, caller: Caller, parent: u64, name: &OsStr) -> Result<(), Fault> {
+        self.changeable_tree()?;
+        let name = check_name(name)?;
+        if special::is_special(parent) {
+            let path = crate::model::RelPath::root().join(special::FOLDER).join(name);
+            return Err(self.refuse(caller, &path, "unlink", "'/.seal' is made by sealfs"));
+        }
+        let _still = self.lives().namespace.read();
+        if let Some((base, _)) = Sidecar::parse(name) {
+            return self.unlink_sidecar(caller, parent, base, name);
+        }
+        let found = self.find(parent, name)?;
+        self.remove_name(caller, &found, "unlink", &Ending::Removed)?;
+        store::remove_at(&*found.dir, name, false)?;
+        self.parts.places.unlinked(found.meta.ino);
+        if found.meta.kind == EntryKind::Symlink {
+            self.note_symlink(caller, &found.path, None);
+        }
+        Ok(())
+    }
+
+    /// Checks that a name may go, and ends what stands under it: the seal in the ledger, or the life. The
+    /// bytes go after that.
+    pub(super) fn remove_name(
+        &self,
+        caller: Caller,
+        found: &Found,
+        operation: &'static str,
+        how: &Ending,
+    ) -> Result<(), Fault> {
+        match self.standing(&found.path, &found.meta)? {
+            Standing::Free => Ok(()),
+            Standing::Unsealed(life) => {
+                let mut state = self.parts.pipeline.changeable(&life, Event::Removed).map_err(|_| {
+                    self.refuse(caller, &found.path, operation, "it is being sealed at this moment")
+                })?;
+                self.parts.pipeline.removed(&life, &mut state);
+                Ok(())
+            }
+            Standing::Sealed(record) => {
+                let _permit = self.permit(caller, &record, operation)?;
+                self.end_seal(caller, &record, how)?;
+                self.unfreeze(found);
+                Ok(())
+            }
+        }
+    }
+
+    /// Sidecars go with their file; removing an expired file's first does nothing, so that `rm -r` works.
+    fn unlink_sidecar(&self, caller: Caller, parent: u64, base: &str, name: &str) -> Result<(), Fault> {
+        let found = self.find(parent, base)?;
+        let expired = match self.standing(&found.path, &found.meta)? {
+            Standing::Free => return Err(Fault::NotFound),
+            Standing::Sealed(record) => record.is_expired(self.parts.clock.now()),
+            Standing::Unsealed(_) => false,
+        };
+        if expired {
+            return Ok(());
+        }
+        let path = found.path.parent().join(name);
+        Err(self.refuse(caller, &path, "unlink", "sidecars go with their file, and not before"))
+    }
+
+    /// A hard link: refused, or a new, independent file with the same content, as policy says.
+    ///
+    /// # Errors
+    /// [`Fault`]; nothing is left behind.
+    pub fn link(&self, caller: Caller, ino: u64, parent: u64, name: &OsStr) -> Result<Attr, Fault> {
+        let name = self.new_name(caller, parent, name, "link")?;
+        let _still = self.lives().namespace.read();
+        let source = self.find_ino(ino)?;
+        let (dir, folder) = self.folder(parent)?;
+        let path = folder.join(name);
+        let policy = self.parts.policy.get();
+        if policy.decide(&path).hardlink == Hardlink::Refuse {
+            self.refuse(caller, &path, "link", "policy refuses hard links here (hardlink = \"refuse\")");
+            return Err(Fault::NotPermitted);
+        }
+        let meta = match source.meta.kind {
+            EntryKind::File => super::copy::copy_file(&source.dir, &source.name, &dir, name)?,
+            EntryKind::Symlink => {
+                let target = store::readlink_at(&*source.dir, &source.name)?;
+                let target = std::path::Path::new(OsStr::new(target.to_str().map_err(|_| Fault::NotUtf8)?));
+                store::symlink_at(&*dir, name, target)?;
+                store::stat_at(&*dir, name)?
+            }
+            EntryKind::Dir | EntryKind::Other => return Err(Fault::NotPermitted),
+        };
+        if meta.kind == EntryKind::File {
+            self.parts.pipeline.adopt(meta.ino, ArtifactKind::File, path, meta.size, false);
+        } else {
+            self.symlink_made(caller, &path, &meta);
+        }
+        let mut attr = self.attr_of(&meta, None).ok_or(Fault::NotFound)?;
+        attr.generation = self.parts.places.remember(attr.ino, parent, name, 1);
+        Ok(attr)
+    }
+}
+
+/// The root has no name that could be renamed or removed.
+pub(super) fn is_root_seal(parent: u64, name: &str) -> bool {
+    parent == ROOT && name == special::FOLDER
+}

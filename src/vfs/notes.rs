@@ -1,0 +1,56 @@
+//! Log entries that no call waits for: changes of free symbolic links.
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::clock::Clock;
+use crate::ledger::{Actor, EntryBody, Index, LedgerError};
+use crate::model::RelPath;
+
+struct Note {
+    path: RelPath,
+    target: Option<String>,
+    by: Actor,
+}
+
+/// Where notes are handed in.
+#[derive(Clone)]
+pub struct Notes(Sender<Note>);
+
+/// Where they are taken out and written down.
+pub struct NotesInbox(Receiver<Note>);
+
+impl Notes {
+    /// Both ends.
+    #[must_use]
+    pub fn new() -> (Self, NotesInbox) {
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        (Notes(sender), NotesInbox(receiver))
+    }
+
+    pub(super) fn symlink(&self, path: RelPath, target: Option<String>, by: Actor) {
+        let _ = self.0.send(Note { path, target, by });
+    }
+}
+
+impl NotesInbox {
+    /// Writes down, in one transaction, what has come in. Called from a thread that nothing waits for.
+    ///
+    /// # Errors
+    /// If the index fails; the notes taken are then lost to the log, which is told.
+    pub fn write_down(&self, index: &Index, clock: &Clock) -> Result<usize, LedgerError> {
+        let notes: Vec<Note> = self.0.try_iter().collect();
+        if notes.is_empty() {
+            return Ok(0);
+        }
+        let mut batch = index.batch(clock)?;
+        for note in &notes {
+            batch.note(&EntryBody::Symlink {
+                path: &note.path,
+                target: note.target.as_deref(),
+                by: note.by,
+            })?;
+        }
+        batch.commit()?;
+        Ok(notes.len())
+    }
+}

@@ -1,0 +1,335 @@
+//! Create, open, flush, release.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+
+use super::handles::Handle;
+use super::{Attr, Caller, Done, Fault, Opened, Standing, Vfs, sidecar, special};
+use crate::model::{ArtifactKind, SealRecord, State, check_name, is_reserved};
+use crate::provenance::{self, Exit};
+use crate::seal::Life;
+use crate::store;
+
+/// Set-id bits of files are not stored, as `nosuid` asks.
+pub(super) const FILE_PERM: u32 = 0o1777;
+
+fn may_write(flags: i32) -> bool {
+    flags & libc::O_ACCMODE != libc::O_RDONLY
+}
+
+impl Vfs {
+    /// Checks a name that is to be made, and refuses those that sidecars have.
+    pub(super) fn new_name<'a>(
+        &self,
+        caller: Caller,
+        parent: u64,
+        name: &'a OsStr,
+        operation: &'static str,
+    ) -> Result<&'a str, Fault> {
+        self.changeable_tree()?;
+        if special::is_special(parent) {
+            let path = crate::model::RelPath::root().join(special::FOLDER);
+            return Err(self.refuse(caller, &path, operation, "'/.seal' is made by sealfs"));
+        }
+        let name = check_name(name)?;
+        if is_reserved(name) {
+            let path = self.parts.places.path(parent).ok_or(Fault::Stale)?.join(name);
+            let reason = "names that end in .seal, .seal.jsonl and .seal.sums belong to sealfs";
+            return Err(self.refuse(caller, &path, operation, reason));
+        }
+        Ok(name)
+    }
+
+    /// Makes a file and opens it.
+    ///
+    /// # Errors
+    /// [`Fault`]; nothing is left behind.
+    pub fn create(
+        &self,
+        caller: Caller,
+        parent: u64,
+        name: &OsStr,
+        perm: u32,
+        flags: i32,
+    ) -> Result<(Attr, Opened), Fault> {
+        let name = self.new_name(caller, parent, name, "create")?;
+        let _still = self.lives().namespace.read();
+        let (dir, folder) = self.folder(parent)?;
+        let access = if self.passthrough() { OFlags::RDONLY } else { OFlags::RDWR };
+        let file = match store::create_at(&*dir, name, access, perm & FILE_PERM) {
+            Ok(file) => file,
+            // Made by somebody else since the kernel looked: it looks again.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && flags & libc::O_EXCL == 0 => {
+                return Err(Fault::Stale);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let made = self.own(caller, &dir, name, &file).and_then(|()| {
+            let data = if self.passthrough() { None } else { Some(file.try_clone()?) };
+            Ok((store::stat_fd(&file)?, data))
+        });
+        let (meta, data) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                let _ = store::remove_at(&*dir, name, false);
+                return Err(error.into());
+            }
+        };
+        let read = match &data {
+            None => file,
+            Some(_) => store::open_at(&*dir, name, OFlags::RDONLY)?,
+        };
+        let anchor = self.handles.anchor_or(meta.ino, || Ok(read))?;
+        let path = folder.join(name);
+        let life = self.lives().begin(meta.ino, ArtifactKind::File, path, State::Open);
+        let (handle, writable) = (self.handles.number(), may_write(flags));
+        if writable {
+            let process = provenance::thread_group(caller.pid);
+            // A life that has just begun allows it.
+            let _ = self.parts.pipeline.writer_opened(&life, handle, process, true);
+            if data.is_some() {
+                life.lock().stream = Some(crate::seal::Stream::new());
+            }
+        } else {
+            self.parts.pipeline.settle_again(&life, 0);
+        }
+        self.handles.add(handle, Handle::File { anchor: Arc::clone(&anchor), writable, data });
+        let mut attr = self.attr_of(&meta, None).ok_or(Fault::NotFound)?;
+        attr.generation = self.parts.places.remember(attr.ino, parent, name, 1);
+        Ok((attr, Opened { handle, anchor: Some(anchor), writable, frozen: false }))
+    }
+
+    /// Gives what was made to who made it; the group is the folder's where that is set-group-id.
+    pub(super) fn own(
+        &self,
+        caller: Caller,
+        dir: &OwnedFd,
+        name: &str,
+        file: impl AsFd,
+    ) -> std::io::Result<()> {
+        let folder = store::stat_fd(dir)?;
+        let gid = if folder.perm & 0o2000 != 0 { folder.gid } else { caller.gid };
+        let me = rustix::process::geteuid().as_raw();
+        if caller.uid == me && gid == rustix::process::getegid().as_raw() {
+            return Ok(());
+        }
+        store::set_owner(&file, Some(caller.uid), Some(gid)).inspect_err(|error| {
+            tracing::debug!(name, %error, "cannot give it to its maker");
+        })
+    }
+
+    /// Makes an empty file without opening it (`mknod` of a regular file).
+    ///
+    /// # Errors
+    /// [`Fault`]; devices, FIFOs and sockets are never made.
+    pub fn make_node(
+        &self,
+        caller: Caller,
+        parent: u64,
+        name: &OsStr,
+        perm: u32,
+        regular: bool,
+    ) -> Result<Attr, Fault> {
+        if !regular {
+            let path = self.parts.places.path(parent).ok_or(Fault::Stale)?;
+            let path = path.join(check_name(name)?);
+            self.refuse(caller, &path, "mknod", "devices, FIFOs and sockets are no build outputs");
+            return Err(Fault::NotPermitted);
+        }
+        let (attr, opened) = self.create(caller, parent, name, perm, libc::O_RDONLY | libc::O_EXCL)?;
+        self.release(attr.ino, opened.handle);
+        Ok(attr)
+    }
+
+    /// Opens a file.
+    pub fn open(&self, caller: Caller, ino: u64, flags: i32, done: Done<Opened>) {
+        if special::is_special(ino) {
+            return done(self.special_content(ino).and_then(|content| self.open_content(flags, content)));
+        }
+        if let Some((base, kind)) = sidecar::parse_number(ino) {
+            if may_write(flags) || flags & libc::O_TRUNC != 0 {
+                let path = self.parts.places.path(base).unwrap_or_else(crate::model::RelPath::root);
+                let fault = self.refuse(caller, &path, "open for writing", "sidecars are made by sealfs");
+                return done(Err(fault));
+            }
+            let handle = self.handles.number();
+            let handles = Arc::clone(&self.handles);
+            return self.sidecar_content(
+                base,
+                kind,
+                Box::new(move |content| {
+                    done(content.map(|content| {
+                        handles.add(handle, Handle::Content(content));
+                        Opened { handle, anchor: None, writable: false, frozen: false }
+                    }));
+                }),
+            );
+        }
+        self.open_file(caller, ino, flags, done);
+    }
+
+    fn open_content(&self, flags: i32, content: Arc<Vec<u8>>) -> Result<Opened, Fault> {
+        if may_write(flags) {
+            return Err(Fault::Refused(self.parts.policy.get().defaults().errno));
+        }
+        let handle = self.handles.number();
+        self.handles.add(handle, Handle::Content(content));
+        Ok(Opened { handle, anchor: None, writable: false, frozen: false })
+    }
+
+    fn open_file(&self, caller: Caller, ino: u64, flags: i32, done: Done<Opened>) {
+        let write = may_write(flags) || flags & libc::O_TRUNC != 0;
+        if write && let Err(fault) = self.changeable_tree() {
+            return done(Err(fault));
+        }
+        let still = self.lives().namespace.read();
+        let found = match self.find_ino(ino) {
+            Ok(found) => found,
+            Err(fault) => {
+                drop(still);
+                return done(match self.handles.anchor(ino) {
+                    // Reopened through /proc after its name is gone.
+                    Some(_) if !write => self.opened(ino, false, false, || Err(Fault::Stale)),
+                    _ => Err(fault),
+                });
+            }
+        };
+        let standing = match self.standing(&found.path, &found.meta) {
+            Ok(standing) => standing,
+            Err(fault) => {
+                drop(still);
+                return done(Err(fault));
+            }
+        };
+        let opened = match standing {
+            Standing::Free => Err(Fault::Invalid),
+            Standing::Unsealed(life) if write => self.open_writer(caller, &life, &found, flags),
+            Standing::Unsealed(_) => self
+                .opened(ino, false, false, || Ok(store::open_at(&*found.dir, &found.name, OFlags::RDONLY)?)),
+            Standing::Sealed(record) => {
+                drop(still);
+                return if write {
+                    done(self.open_sealed_for_writing(caller, &record, &found, flags));
+                } else {
+                    self.open_sealed(*record, &found, done);
+                };
+            }
+        };
+        drop(still);
+        done(opened);
+    }
+
+    /// A reader of a sealed file: only if the backing file is what was recorded.
+    fn open_sealed(&self, record: SealRecord, found: &super::resolve::Found, done: Done<Opened>) {
+        let opened = self.opened(found.meta.ino, false, true, || {
+            Ok(store::open_at(&*found.dir, &found.name, OFlags::RDONLY)?)
+        });
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(fault) => return done(Err(fault)),
+        };
+        let unchanged = opened.anchor.as_ref().is_some_and(|anchor| {
+            store::stat_fd(anchor.file()).is_ok_and(|meta| super::recheck::is_as_recorded(&meta, &record))
+        });
+        if unchanged {
+            return done(Ok(opened));
+        }
+        self.recheck(record, opened, done);
+    }
+
+    pub(super) fn opened(
+        &self,
+        ino: u64,
+        writable: bool,
+        frozen: bool,
+        open: impl FnOnce() -> Result<OwnedFd, Fault>,
+    ) -> Result<Opened, Fault> {
+        let anchor = self.handles.anchor_or(ino, open)?;
+        let handle = self.handles.number();
+        self.handles.add(handle, Handle::File { anchor: Arc::clone(&anchor), writable, data: None });
+        Ok(Opened { handle, anchor: Some(anchor), writable, frozen })
+    }
+
+    fn open_writer(
+        &self,
+        caller: Caller,
+        life: &Arc<Life>,
+        found: &super::resolve::Found,
+        flags: i32,
+    ) -> Result<Opened, Fault> {
+        let (handle, truncate) = (self.handles.number(), flags & libc::O_TRUNC != 0);
+        let writable = may_write(flags);
+        let process = provenance::thread_group(caller.pid);
+        self.parts.pipeline.writer_opened(life, handle, process, truncate).map_err(|_| {
+            self.refuse(caller, &found.path, "open for writing", "it is being sealed at this moment")
+        })?;
+        let opened = self.open_backing_writer(found, truncate).and_then(|data| {
+            let anchor = self.handles.anchor_or(found.meta.ino, || {
+                Ok(store::open_at(&*found.dir, &found.name, OFlags::RDONLY)?)
+            })?;
+            Ok((anchor, data))
+        });
+        let (anchor, data) = match opened {
+            Ok(opened) => opened,
+            Err(fault) => {
+                self.parts.pipeline.released(life, handle, found.meta.size);
+                return Err(fault);
+            }
+        };
+        if truncate && data.is_some() {
+            life.lock().stream = Some(crate::seal::Stream::new());
+        }
+        self.handles.add(handle, Handle::File { anchor: Arc::clone(&anchor), writable: true, data });
+        Ok(Opened { handle, anchor: Some(anchor), writable, frozen: false })
+    }
+
+    /// Truncates if asked to; without passthrough, the descriptor that the daemon writes through.
+    fn open_backing_writer(
+        &self,
+        found: &super::resolve::Found,
+        truncate: bool,
+    ) -> Result<Option<OwnedFd>, Fault> {
+        if self.passthrough() && !truncate {
+            return Ok(None);
+        }
+        let file = store::open_at(&*found.dir, &found.name, OFlags::RDWR)?;
+        if truncate {
+            rustix::fs::ftruncate(&file, 0)?;
+        }
+        Ok((!self.passthrough()).then_some(file))
+    }
+
+    /// A descriptor of a handle is closed. Looks whether the process that closes it is dying from a signal;
+    /// held back while too much waits to be sealed.
+    pub fn flush(&self, caller: Caller, ino: u64, handle: u64, done: Done<()>) {
+        let writable = match self.handles.get(handle) {
+            Ok(handle) => matches!(&*handle, Handle::File { writable: true, .. }),
+            Err(fault) => return done(Err(fault)),
+        };
+        if writable && let Some(life) = self.lives().get(ino) {
+            let killed = self.parts.sees_exits && matches!(provenance::exit_of(caller.pid), Exit::Signal(_));
+            let process = if killed { provenance::thread_group(caller.pid) } else { None };
+            self.parts.pipeline.flushed(&life, handle, process, killed);
+            if self.parts.pipeline.is_crowded() {
+                return self.held_back.hold(done);
+            }
+        }
+        done(Ok(()));
+    }
+
+    /// The kernel lets a handle go.
+    pub fn release(&self, ino: u64, handle: u64) {
+        let Some(open) = self.handles.remove(handle) else { return };
+        let Handle::File { anchor, writable, .. } = &*open else { return };
+        let (writable, size) = (*writable, store::stat_fd(anchor.file()).map_or(0, |meta| meta.size));
+        // Our own descriptors go first: the lease asks for that.
+        drop(open);
+        self.handles.tidy(ino);
+        if writable && let Some(life) = self.lives().get(ino) {
+            self.parts.pipeline.released(&life, handle, size);
+        }
+    }
+}

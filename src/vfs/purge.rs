@@ -1,0 +1,82 @@
+//! Removing what has expired, many at a time.
+
+use super::{CacheEvent, Fault, Vfs};
+use crate::ledger::{Actor, Ending, Filter};
+use crate::model::{RelPath, SealRecord};
+use crate::policy::retention;
+use crate::store;
+
+/// Files a transaction.
+const BATCH: usize = 1000;
+
+impl Vfs {
+    /// Removes every expired file at or below `path` that `wanted` says yes to: logged first, then the bytes.
+    /// Answers with what was (or, in a `dry_run`, would be) removed.
+    ///
+    /// # Errors
+    /// If the index fails; what was removed before that stays removed.
+    pub fn purge(
+        &self,
+        path: &RelPath,
+        dry_run: bool,
+        how: &Ending,
+        by: Actor,
+        wanted: &dyn Fn(&SealRecord) -> bool,
+    ) -> Result<Vec<SealRecord>, Fault> {
+        self.changeable_tree()?;
+        let now = self.parts.clock.now();
+        let mut due = Vec::new();
+        let filter = Filter { expired: Some(true), now: Some(now), ..Filter::default() };
+        self.parts.index.read().below(path, filter, &mut |record| {
+            if wanted(&record) {
+                due.push(record);
+            }
+            true
+        })?;
+        if !dry_run {
+            for batch in due.chunks(BATCH) {
+                self.purge_batch(batch, how, by)?;
+            }
+        }
+        Ok(due)
+    }
+
+    fn purge_batch(&self, records: &[SealRecord], how: &Ending, by: Actor) -> Result<(), Fault> {
+        let _alone = self.lives().namespace.write();
+        let mut going = Vec::with_capacity(records.len());
+        let mut batch = self.parts.index.batch(&self.parts.clock)?;
+        for record in records {
+            // Looked at again under the lock: extended, held or rewritten meanwhile, it stays.
+            let current = self.parts.index.read().find(&record.path)?.filter(|found| found.id == record.id);
+            if let Some(current) = current
+                && retention::permit_removal(&current, batch.now()).is_ok()
+            {
+                batch.end(&current, how, by)?;
+                going.push(current);
+            }
+        }
+        batch.commit()?;
+        for record in going {
+            if let Err(error) = self.remove_bytes(&record) {
+                tracing::warn!(path = %record.path, %error, "expired and logged as removed, but its bytes are left");
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_bytes(&self, record: &SealRecord) -> std::io::Result<()> {
+        let dir = self.parts.tree.parent_of(&record.path)?;
+        let name = record.path.name();
+        let meta = store::stat_at(&dir, name)?;
+        if meta.kind == store::EntryKind::File
+            && let Ok(file) = store::open_at(&dir, name, rustix::fs::OFlags::RDONLY)
+        {
+            let _ = store::set_immutable(file, false);
+        }
+        store::remove_at(&dir, name, false)?;
+        self.parts.places.unlinked(meta.ino);
+        let folder = self.number(store::stat_fd(&dir)?.ino);
+        let _ = self.parts.cache.send(CacheEvent::Name(folder, name.to_owned()));
+        Ok(())
+    }
+}

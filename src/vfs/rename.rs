@@ -1,0 +1,229 @@
+//! Rename: the one operation that can move what is sealed, and so must look at everything it moves.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use super::names::is_root_seal;
+use super::resolve::Found;
+use super::{Caller, Fault, Standing, Vfs, special};
+use crate::ledger::{Actor, Ending, Filter};
+use crate::model::{ArtifactKind, Event, RelPath, SealRecord, Sidecar, check_name};
+use crate::seal::Life;
+use crate::store::{self, EntryKind, Meta};
+
+/// What moves with a name.
+enum Moving {
+    /// An unsealed file.
+    Life(Arc<Life>),
+    /// Expired seals, which end: the file itself, or those below the folder.
+    Ending(Vec<SealRecord>),
+    /// Nothing that has a state.
+    Plain,
+}
+
+impl Vfs {
+    /// Renames a file, symbolic link or folder; `replace`: an existing name may go.
+    ///
+    /// # Errors
+    /// Refused if anything it moves or replaces is retained; nothing has then changed.
+    pub fn rename(
+        &self,
+        caller: Caller,
+        parent: u64,
+        name: &OsStr,
+        new_parent: u64,
+        new_name: &OsStr,
+        replace: bool,
+    ) -> Result<(), Fault> {
+        let new_name = self.new_name(caller, new_parent, new_name, "rename")?;
+        let name = check_name(name)?;
+        if special::is_special(parent) || is_root_seal(parent, name) || is_root_seal(new_parent, new_name) {
+            let path = RelPath::root().join(special::FOLDER);
+            return Err(self.refuse(caller, &path, "rename", "'/.seal' is made by sealfs"));
+        }
+        let _alone = self.lives().namespace.write();
+        if Sidecar::parse(name).is_some() {
+            let path = self.parts.places.path(parent).ok_or(Fault::Stale)?.join(name);
+            return Err(self.refuse(caller, &path, "rename", "sidecars go with their file"));
+        }
+        let from = self.find(parent, name)?;
+        let (to_dir, to_folder) = self.folder(new_parent)?;
+        let to_path = to_folder.join(new_name);
+        let replaced = match self.find(new_parent, new_name) {
+            Ok(_) if !replace => return Err(Fault::Exists),
+            Ok(found) => Some(found),
+            Err(Fault::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(fault) => return Err(fault),
+        };
+        if replaced.as_ref().is_some_and(|found| found.meta.ino == from.meta.ino) {
+            return Ok(());
+        }
+        if to_path.is_within(&from.path) {
+            return Err(Fault::Invalid);
+        }
+        self.kinds_fit(&from, replaced.as_ref())?;
+        let moving = self.check_moving(caller, &from)?;
+        if let Some(replaced) = replaced.as_ref().filter(|found| found.meta.kind != EntryKind::Dir) {
+            self.check_replaced(caller, replaced)?;
+        }
+
+        // From here on nothing is refused any more. Seals end before their bytes move.
+        if let Moving::Ending(records) = &moving {
+            self.end_moving(caller, &from.path, &to_path, records)?;
+        }
+        if let Some(replaced) = replaced.as_ref().filter(|found| found.meta.kind != EntryKind::Dir) {
+            self.remove_name(caller, replaced, "rename over", &Ending::Replaced)?;
+        }
+        store::rename_at(&*from.dir, name, &*to_dir, new_name, replace)?;
+        self.moved(caller, &from, &to_path, new_parent, replaced.as_ref(), moving);
+        Ok(())
+    }
+
+    fn kinds_fit(&self, from: &Found, replaced: Option<&Found>) -> Result<(), Fault> {
+        let Some(replaced) = replaced else { return Ok(()) };
+        let dir = |found: &Found| found.meta.kind == EntryKind::Dir;
+        let errno = match (dir(from), dir(replaced)) {
+            (true, false) => libc::ENOTDIR,
+            (false, true) => libc::EISDIR,
+            // The backing file system only lets an empty folder go; better to know before seals end.
+            (true, true) if !store::list(store_dir(replaced)?)?.is_empty() => libc::ENOTEMPTY,
+            _ => return Ok(()),
+        };
+        Err(Fault::Io(std::io::Error::from_raw_os_error(errno)))
+    }
+
+    fn check_moving(&self, caller: Caller, from: &Found) -> Result<Moving, Fault> {
+        if from.meta.kind == EntryKind::Dir {
+            return self.check_moving_dir(caller, &from.path);
+        }
+        match self.standing(&from.path, &from.meta)? {
+            Standing::Free => Ok(Moving::Plain),
+            Standing::Unsealed(life) => {
+                let allowed = self.parts.pipeline.changeable(&life, Event::Renamed { settles: false });
+                allowed.map(drop).map_err(|_| {
+                    self.refuse(caller, &from.path, "rename", "it is being sealed at this moment")
+                })?;
+                // It cannot be frozen meanwhile: that needs the namespace lock, which we hold.
+                Ok(Moving::Life(life))
+            }
+            Standing::Sealed(record) => {
+                let _permit = self.permit(caller, &record, "rename")?;
+                Ok(Moving::Ending(vec![*record]))
+            }
+        }
+    }
+
+    fn check_moving_dir(&self, caller: Caller, path: &RelPath) -> Result<Moving, Fault> {
+        for life in self.lives().all() {
+            let state = life.lock();
+            if state.is_frozen() && !state.over && state.path.is_within(path) {
+                let reason = format!("{} in it is being sealed at this moment", state.path);
+                drop(state);
+                return Err(self.refuse(caller, path, "rename", reason));
+            }
+        }
+        let now = self.parts.clock.now();
+        if let Some(record) = self.parts.index.read().retained_below(path, now)? {
+            let reason = format!("{} in it is retained until {}", record.path, record.retain_until);
+            return Err(self.refuse(caller, path, "rename", reason));
+        }
+        let mut expired = Vec::new();
+        self.parts.index.read().below(path, Filter::default(), &mut |record| {
+            expired.push(record);
+            true
+        })?;
+        Ok(if expired.is_empty() { Moving::Plain } else { Moving::Ending(expired) })
+    }
+
+    fn check_replaced(&self, caller: Caller, replaced: &Found) -> Result<(), Fault> {
+        match self.standing(&replaced.path, &replaced.meta)? {
+            Standing::Free => Ok(()),
+            Standing::Unsealed(life) => {
+                self.parts.pipeline.changeable(&life, Event::Removed).map(drop).map_err(|_| {
+                    self.refuse(caller, &replaced.path, "rename over", "it is being sealed at this moment")
+                })
+            }
+            Standing::Sealed(record) => self.permit(caller, &record, "rename over").map(drop),
+        }
+    }
+
+    fn end_moving(
+        &self,
+        caller: Caller,
+        from: &RelPath,
+        to: &RelPath,
+        records: &[SealRecord],
+    ) -> Result<(), Fault> {
+        let mut batch = self.parts.index.batch(&self.parts.clock)?;
+        for record in records {
+            let new = record.path.rebased(from, to).ok_or(Fault::Stale)?;
+            batch.end(record, &Ending::Renamed(new), Actor::Uid(caller.uid))?;
+        }
+        batch.commit()?;
+        for record in records {
+            if let Ok(file) = self.parts.tree.open_path(&record.path) {
+                let _ = store::set_immutable(file, false);
+            }
+        }
+        Ok(())
+    }
+
+    /// Bookkeeping after the rename: names by number, lives, journal, log.
+    fn moved(
+        &self,
+        caller: Caller,
+        from: &Found,
+        to: &RelPath,
+        new_parent: u64,
+        replaced: Option<&Found>,
+        moving: Moving,
+    ) {
+        if let Some(replaced) = replaced {
+            self.parts.places.unlinked(replaced.meta.ino);
+            if replaced.meta.kind == EntryKind::Dir {
+                self.parts.tree.drop_dir(replaced.meta.ino);
+            }
+        }
+        self.parts.places.moved(from.meta.ino, new_parent, to.name());
+        self.parts.pipeline.journal().renamed(&from.path, to);
+        if let Moving::Life(life) = &moving {
+            self.parts.pipeline.renamed(life, to.clone(), from.meta.size);
+        }
+        if from.meta.kind == EntryKind::Dir {
+            for life in self.lives().all() {
+                let path = life.lock().path.rebased(&from.path, to);
+                if let Some(path) = path {
+                    let size = self.parts.tree.stat_path(&path).map_or(0, |meta| meta.size);
+                    self.parts.pipeline.renamed(&life, path, size);
+                }
+            }
+        }
+        if let Moving::Ending(records) = moving {
+            for record in records {
+                if let Some(path) = record.path.rebased(&from.path, to)
+                    && let Ok(meta) = self.parts.tree.stat_path(&path)
+                {
+                    self.begin_anew(record.kind, path, &meta);
+                }
+            }
+        } else if from.meta.kind == EntryKind::Symlink {
+            self.note_symlink(caller, &from.path, None);
+            if self.lives().get(from.meta.ino).is_none() {
+                self.symlink_made(caller, to, &from.meta);
+            }
+        }
+    }
+
+    /// What an ended seal leaves begins a new life under its new name.
+    fn begin_anew(&self, kind: ArtifactKind, path: RelPath, meta: &Meta) {
+        let size = if kind == ArtifactKind::Symlink { meta.size.max(1) } else { meta.size };
+        self.parts.pipeline.adopt(meta.ino, kind, path, size, false);
+        // The kernel keeps long what is sealed; this is not any more.
+        let _ = self.parts.cache.send(super::CacheEvent::Attributes(meta.ino));
+    }
+}
+
+fn store_dir(found: &Found) -> Result<std::os::fd::OwnedFd, Fault> {
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
+    Ok(store::open_at(&*found.dir, &found.name, flags)?)
+}

@@ -1,0 +1,127 @@
+//! What a name stands for, and in which state it is.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::{Caller, Fault, Vfs};
+use crate::model::{ArtifactKind, RelPath, SealRecord, State};
+use crate::policy::{RemovalPermit, retention};
+use crate::seal::Life;
+use crate::store::{self, EntryKind, Meta};
+
+/// How a file stands: unsealed with a life, sealed with a record, or outside of all that.
+pub enum Standing {
+    /// Not sealed.
+    Unsealed(Arc<Life>),
+    /// Sealed or expired. The record may be of another inode: then the backing file was swapped.
+    Sealed(Box<SealRecord>),
+    /// A folder or a free symbolic link.
+    Free,
+}
+
+/// A name in a folder, looked up.
+pub(super) struct Found {
+    pub dir: Arc<OwnedFd>,
+    pub name: String,
+    pub path: RelPath,
+    pub meta: Meta,
+}
+
+impl Vfs {
+    /// The folder with this number, and its path.
+    pub(super) fn folder(&self, ino: u64) -> Result<(Arc<OwnedFd>, RelPath), Fault> {
+        let path = self.parts.places.path(ino).ok_or(Fault::Stale)?;
+        let dir = self.parts.tree.dir(ino, || Some(path.clone()))?;
+        Ok((dir, path))
+    }
+
+    /// The name in the folder, which must be there.
+    pub(super) fn find(&self, parent: u64, name: &str) -> Result<Found, Fault> {
+        let (dir, folder) = self.folder(parent)?;
+        let meta = store::stat_at(&*dir, name)?;
+        if meta.kind == EntryKind::Other {
+            return Err(Fault::NotFound);
+        }
+        Ok(Found { path: folder.join(name), dir, name: name.to_owned(), meta })
+    }
+
+    /// The inode by its name; `Stale` if that is gone.
+    pub(super) fn find_ino(&self, ino: u64) -> Result<Found, Fault> {
+        let place = self.parts.places.place(ino).ok_or(Fault::Stale)?;
+        let found = self.find(place.parent, &place.name)?;
+        if found.meta.ino == ino { Ok(found) } else { Err(Fault::Stale) }
+    }
+
+    /// How it stands. A file that nobody knows anything of has lost its history with the daemon's or the
+    /// host's death, or was put into the store from outside: its bytes cannot be trusted, so it is torn;
+    /// without content it is only a name.
+    pub(super) fn standing(&self, path: &RelPath, meta: &Meta) -> Result<Standing, Fault> {
+        let kind = match meta.kind {
+            EntryKind::File => ArtifactKind::File,
+            EntryKind::Symlink => ArtifactKind::Symlink,
+            EntryKind::Dir | EntryKind::Other => return Ok(Standing::Free),
+        };
+        if let Some(life) = self.lives().get(meta.ino) {
+            // A life that has just ended is in the index.
+            if !life.lock().over {
+                return Ok(Standing::Unsealed(life));
+            }
+        }
+        if let Some(record) = self.parts.index.read().find(path)? {
+            return Ok(Standing::Sealed(Box::new(record)));
+        }
+        if kind == ArtifactKind::Symlink {
+            return Ok(Standing::Free);
+        }
+        Ok(Standing::Unsealed(self.adopt_unknown(path, meta)))
+    }
+
+    fn adopt_unknown(&self, path: &RelPath, meta: &Meta) -> Arc<Life> {
+        if let Ok(file) = self.parts.tree.open_path(path)
+            && store::is_immutable(&file)
+        {
+            // Frozen by a seal that was never committed.
+            let _ = store::set_immutable(&file, false);
+        }
+        if meta.size > 0 {
+            tracing::warn!(%path, "file without history: torn");
+        }
+        self.parts.pipeline.adopt(meta.ino, ArtifactKind::File, path.clone(), meta.size, meta.size > 0)
+    }
+
+    /// The state to show.
+    pub(super) fn state_of(&self, standing: &Standing) -> Option<State> {
+        match standing {
+            Standing::Unsealed(life) => Some(life.lock().state),
+            Standing::Sealed(record) if record.is_expired(self.parts.clock.now()) => Some(State::Expired),
+            Standing::Sealed(_) => Some(State::Sealed),
+            Standing::Free => None,
+        }
+    }
+
+    /// Asks whether a sealed file may go; if not, refuses in words.
+    pub(super) fn permit(
+        &self,
+        caller: Caller,
+        record: &SealRecord,
+        operation: &'static str,
+    ) -> Result<RemovalPermit, Fault> {
+        retention::permit_removal(record, self.parts.clock.now())
+            .map_err(|refusal| self.refuse(caller, &record.path, operation, refusal.to_string()))
+    }
+
+    /// Everything that is known of a path, for the control socket.
+    ///
+    /// # Errors
+    /// If it cannot be looked up.
+    pub fn standing_of(&self, ino: u64) -> Result<(RelPath, Meta, Standing), Fault> {
+        if ino == store::ROOT {
+            let meta = store::stat_fd(self.parts.tree.root())?;
+            return Ok((RelPath::root(), meta, Standing::Free));
+        }
+        let _still = self.lives().namespace.read();
+        let found = self.find_ino(ino)?;
+        let standing = self.standing(&found.path, &found.meta)?;
+        Ok((found.path, found.meta, standing))
+    }
+}

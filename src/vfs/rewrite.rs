@@ -1,0 +1,71 @@
+//! Writing an expired file anew: a new inode takes the name, readers keep the old bytes.
+
+use std::sync::atomic::Ordering;
+
+use rustix::fs::OFlags;
+
+use super::resolve::Found;
+use super::{Caller, Fault, Opened, Vfs};
+use crate::ledger::{Actor, Ending};
+use crate::model::{ArtifactKind, SealRecord};
+use crate::store;
+
+impl Vfs {
+    /// A writer of a sealed file: refused, but for a rewrite from scratch of an expired one. That ends the
+    /// old seal, swaps an empty file in, and answers "stale": the kernel looks up again and opens that.
+    pub(super) fn open_sealed_for_writing(
+        &self,
+        caller: Caller,
+        record: &SealRecord,
+        found: &Found,
+        flags: i32,
+    ) -> Result<Opened, Fault> {
+        let _permit = self.permit(caller, record, "open for writing")?;
+        if flags & libc::O_TRUNC == 0 {
+            let reason =
+                "its content is frozen for ever; it is expired, so remove it or write it from scratch";
+            return Err(self.refuse(caller, &record.path, "open for writing", reason));
+        }
+        let _alone = self.lives().namespace.write();
+        let meta = store::stat_at(&*found.dir, &found.name)?;
+        if meta.ino != found.meta.ino {
+            return Err(Fault::Stale);
+        }
+        let swap = format!(".sealfs-rewrite-{}", self.next_swap.fetch_add(1, Ordering::Relaxed));
+        let _ = store::remove_at(&*found.dir, &swap, false);
+        let new = store::create_at(&*found.dir, &swap, OFlags::RDONLY, meta.perm & 0o777)?;
+        let swapped = store::set_owner(&new, Some(meta.uid), Some(meta.gid))
+            .map_err(Fault::from)
+            .and_then(|()| self.end_seal(caller, record, &Ending::Rewritten))
+            .and_then(|()| {
+                self.unfreeze(found);
+                Ok(store::rename_at(&*found.dir, &swap, &*found.dir, &found.name, true)?)
+            });
+        if let Err(fault) = swapped {
+            let _ = store::remove_at(&*found.dir, &swap, false);
+            return Err(fault);
+        }
+        let made = store::stat_fd(&new)?;
+        self.parts.places.unlinked(meta.ino);
+        self.parts.pipeline.adopt(made.ino, ArtifactKind::File, record.path.clone(), 0, false);
+        Err(Fault::Stale)
+    }
+
+    /// Ends a seal in the ledger. The caller has a permit.
+    pub(super) fn end_seal(&self, caller: Caller, record: &SealRecord, how: &Ending) -> Result<(), Fault> {
+        let mut batch = self.parts.index.batch(&self.parts.clock)?;
+        batch.end(record, how, Actor::Uid(caller.uid))?;
+        batch.commit()?;
+        tracing::info!(path = %record.path, ?how, uid = caller.uid, "expired seal ended");
+        Ok(())
+    }
+
+    /// Takes the immutable flag from a backing file whose seal has ended.
+    pub(super) fn unfreeze(&self, found: &Found) {
+        if found.meta.kind == store::EntryKind::File
+            && let Ok(file) = store::open_at(&*found.dir, &found.name, OFlags::RDONLY)
+        {
+            let _ = store::set_immutable(file, false);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Symbolic links: free and logged, or sealed like files, as policy says.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use super::{Attr, Caller, Fault, Vfs};
+use crate::ledger::Actor;
+use crate::model::{ArtifactKind, RelPath};
+use crate::policy::Symlinks;
+use crate::store::{self, Meta};
+
+impl Vfs {
+    /// Makes a symbolic link.
+    ///
+    /// # Errors
+    /// [`Fault`]; a target that is not UTF-8 could not be stated and is `EILSEQ`.
+    pub fn make_symlink(
+        &self,
+        caller: Caller,
+        parent: u64,
+        name: &OsStr,
+        target: &Path,
+    ) -> Result<Attr, Fault> {
+        let name = self.new_name(caller, parent, name, "symlink")?;
+        let text = target.to_str().ok_or(Fault::NotUtf8)?;
+        if text.chars().any(char::is_control) {
+            return Err(Fault::Invalid);
+        }
+        let _still = self.lives().namespace.read();
+        let (dir, folder) = self.folder(parent)?;
+        store::symlink_at(&*dir, name, target)?;
+        let made = store::open_at(&*dir, name, rustix::fs::OFlags::PATH)
+            .and_then(|link| self.own(caller, &dir, name, link))
+            .and_then(|()| store::stat_at(&*dir, name));
+        let meta = match made {
+            Ok(meta) => meta,
+            Err(error) => {
+                let _ = store::remove_at(&*dir, name, false);
+                return Err(error.into());
+            }
+        };
+        self.symlink_made(caller, &folder.join(name), &meta);
+        let mut attr = self.attr_of(&meta, None).ok_or(Fault::NotFound)?;
+        attr.generation = self.parts.places.remember(attr.ino, parent, name, 1);
+        Ok(attr)
+    }
+
+    /// A symbolic link stands at a path now: it settles, or its target is logged.
+    pub(super) fn symlink_made(&self, caller: Caller, path: &RelPath, meta: &Meta) {
+        if self.parts.policy.get().decide(path).symlinks == Symlinks::Seal {
+            let size = meta.size.max(1);
+            self.parts.pipeline.adopt(meta.ino, ArtifactKind::Symlink, path.clone(), size, false);
+            return;
+        }
+        let target = self
+            .parts
+            .tree
+            .parent_of(path)
+            .and_then(|dir| store::readlink_at(dir, path.name()))
+            .map(|target| target.to_string_lossy().into_owned());
+        if let Ok(target) = target {
+            self.note_symlink(caller, path, Some(target));
+        }
+    }
+
+    /// Logs a change of a free symbolic link, from a thread of its own: no call waits for the log here.
+    pub(super) fn note_symlink(&self, caller: Caller, path: &RelPath, target: Option<String>) {
+        if self.parts.policy.get().decide(path).symlinks == Symlinks::Free {
+            self.parts.notes.symlink(path.clone(), target, Actor::Uid(caller.uid));
+        }
+    }
+
+    /// A symbolic link's target.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn read_link(&self, ino: u64) -> Result<Vec<u8>, Fault> {
+        let _still = self.lives().namespace.read();
+        let found = self.find_ino(ino)?;
+        Ok(store::readlink_at(&*found.dir, &found.name)?.into_bytes())
+    }
+}
