@@ -1,5 +1,6 @@
 //! sealfs: a file system in which every build output is written once and then sealed.
 //!
+pub mod cli;
 pub mod clock;
 pub mod control;
 pub mod crypto;
@@ -13,4 +14,5 @@ pub mod provenance;
 pub mod seal;
 pub mod statement;
 pub mod store;
+pub mod verify;
 pub mod vfs;

@@ -185,7 +185,6 @@ impl Asked<'_> {
         let parts = self.vfs.parts();
         let now = parts.clock.now();
         let sealed = matches!(state, None | Some(State::Sealed | State::Expired));
-        let unsealed = within.is_none() && !matches!(state, Some(State::Sealed | State::Expired));
         let mut result = Ok(());
         if sealed {
             let filter = Filter {
@@ -199,10 +198,7 @@ impl Asked<'_> {
             })?;
         }
         result?;
-        if unsealed {
-            self.list_unsealed(&target.path, state, send)?;
-        }
-        Ok(())
+        if sealed { Ok(()) } else { self.list_unsealed(&target.path, state, send) }
     }
 
     fn list_unsealed(&self, below: &RelPath, state: Option<State>, send: Items<'_>) -> Result<(), Refused> {

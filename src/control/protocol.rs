@@ -24,7 +24,7 @@ pub enum Request {
     /// *(descriptor of a folder or file)* Items: one [`FileView`] for every sealed file at or below it, in
     /// the order of folder and name. Auditors and root.
     Ls {
-        /// Only in this state (`sealed`, `expired`; others have no rows in the index but are listed too).
+        /// Only in this state; without, what is sealed or expired. The others are known to the daemon only.
         state: Option<State>,
         /// Only what retention ends for within so many seconds.
         expiring_within: Option<u64>,

@@ -321,9 +321,9 @@ fn serve_until_unmounted(
             }
         }
     })?;
-    tracing::info!(mountpoint = %mountpoint.display(), "mounted");
     background::notify_systemd("READY=1");
     background::tell_ready(&socket.with_extension("log")).map_err(|error| failed("background", error))?;
+    tracing::info!(mountpoint = %mountpoint.display(), "mounted");
     let why = end.recv().map_err(|error| failed("session", error))?;
     handle.close();
     match why {

@@ -6,6 +6,6 @@
 mod render;
 
 pub use render::{
-    PAYLOAD_TYPE, RetentionChange, SEAL_TYPE, TEMPLATE, change_statement, render_signature,
-    render_statements, seal_statement,
+    HOLD_TYPE, PAYLOAD_TYPE, RETENTION_TYPE, RetentionChange, SEAL_TYPE, TEMPLATE, change_statement,
+    render_signature, render_statements, seal_statement,
 };

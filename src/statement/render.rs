@@ -14,9 +14,9 @@ const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 /// What sealfs itself vouches for: line 1 of `F.seal.jsonl`.
 pub const SEAL_TYPE: &str = "https://sealfs.dev/attestation/seal/v1";
 /// Retention was changed.
-const RETENTION_TYPE: &str = "https://sealfs.dev/attestation/retention/v1";
+pub const RETENTION_TYPE: &str = "https://sealfs.dev/attestation/retention/v1";
 /// A hold was placed or removed.
-const HOLD_TYPE: &str = "https://sealfs.dev/attestation/hold/v1";
+pub const HOLD_TYPE: &str = "https://sealfs.dev/attestation/hold/v1";
 
 fn statement(record: &SealRecord, kind: &str, predicate: Value) -> Result<String, jcs::JcsError> {
     jcs::canonical(&json!({

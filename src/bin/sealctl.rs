@@ -1,0 +1,5 @@
+//! The administrator's command.
+
+fn main() -> std::process::ExitCode {
+    sealfs::cli::main()
+}

@@ -1,0 +1,247 @@
+//! `sealctl verify`: is it still what was sealed?
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use serde_json::json;
+
+use super::access::{self, Reading};
+use super::context::Context;
+use super::exit::{Exit, Failure};
+use super::locate::Target;
+use super::progress;
+use super::render::{count, size};
+use crate::crypto::signers::{Signer, parse_allowed_signers};
+use crate::model::RelPath;
+use crate::store::EntryKind;
+use crate::verify::{Checked, Finding, OfflineError, Progress, Verifier, copies_below, verify_copy};
+
+/// Check content, signatures, statements and log of files, folders or the whole store
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Files and folders; of a folder everything must be sealed
+    #[arg(required_unless_present = "all", value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
+    paths: Vec<PathBuf>,
+    /// The whole store
+    #[arg(long, conflicts_with_all = ["paths", "offline"])]
+    all: bool,
+    /// Check copies by the sidecars beside them alone, without a store
+    #[arg(long, requires = "trust")]
+    offline: bool,
+    /// allowed_signers to trust with --offline: what 'sealctl trust' printed
+    #[arg(long, value_name = "FILE", requires = "offline", value_hint = clap::ValueHint::FilePath)]
+    trust: Option<PathBuf>,
+}
+
+/// What came out so far.
+#[derive(Default)]
+struct Tally {
+    good: u64,
+    bad: u64,
+    unsealed: u64,
+}
+
+/// Does it.
+pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
+    if let Some(trust) = args.trust.as_ref().filter(|_| args.offline) {
+        return offline(&args.paths, trust, cx);
+    }
+    let mut tally = Tally::default();
+    let seen = Progress::default();
+    let exit = if args.all {
+        let target = cx.here()?;
+        let exit = below(&target, true, &mut tally, &seen, cx)?;
+        if !cx.json && tally.unsealed > 0 {
+            cx.line(&format!("{} not sealed (yet)", count(tally.unsealed, "file is", "files are")))?;
+        }
+        exit
+    } else {
+        cx.each(&args.paths, |cx, target| below(target, false, &mut tally, &seen, cx))?
+    };
+    summary(&tally, seen.bytes.load(Ordering::Relaxed), cx)?;
+    // That something is wrong weighs more than that something is not there.
+    Ok(if tally.bad > 0 { Exit::Verification } else { exit })
+}
+
+fn summary(tally: &Tally, bytes: u64, cx: &mut Context) -> Result<(), Failure> {
+    if cx.json || tally.good + tally.bad == 0 {
+        return Ok(());
+    }
+    let good = cx.paint.good(&format!("{} verified", count(tally.good, "file", "files")));
+    let bad = match tally.bad {
+        0 => String::new(),
+        bad => cx.paint.bad(&format!(", {} failed", count(bad, "file", "files"))),
+    };
+    cx.line(&format!("{good}{bad}, {} read", size(bytes)))
+}
+
+fn below(
+    target: &Target,
+    all: bool,
+    tally: &mut Tally,
+    seen: &Progress,
+    cx: &mut Context,
+) -> Result<Exit, Failure> {
+    if !access::is_ours(&target.store)? {
+        return Err(Failure::about(
+            &target.shown,
+            Exit::Refused,
+            "only the store's owner can check against its log; run as that user, or export it and check the copy \
+             with --offline --trust FILE",
+        ));
+    }
+    let reading = Reading::open(&target.store)?;
+    let keys = crate::seal::public_keys(&reading.layout.keys());
+    let verifier = Verifier::new(&reading.layout, &reading.index, reading.origin.clone(), keys)
+        .map_err(|error| Failure::about(reading.layout.tree().display(), Exit::Failed, error))?;
+    let folder =
+        target.path.is_root() || verifier.kind_of(&target.path).is_ok_and(|kind| kind == EntryKind::Dir);
+    if !folder && reading.index.find(&target.path)?.is_none() {
+        // Its folder may be gone with it: then what was sealed below is missing, which is a finding.
+        let there = verifier.kind_of(&target.path).is_ok();
+        let sealed_below = !there && has_below(&reading, &target.path)?;
+        if there {
+            return Err(Failure::about(
+                &target.shown,
+                Exit::NoFile,
+                "not sealed; 'sealctl why' tells what it waits for",
+            ));
+        }
+        if !sealed_below {
+            return Err(access::no_such_file(&target.shown));
+        }
+    }
+    let total =
+        if all { reading.index.summary(reading.now).ok().map(|all| all.sealed + all.expired) } else { None };
+    let mut output = Ok(());
+    let say = || {
+        let (files, bytes) = (seen.files.load(Ordering::Relaxed), seen.bytes.load(Ordering::Relaxed));
+        format!("verifying: {}", progress::amount(files, total, bytes))
+    };
+    progress::during(say, || {
+        verifier.verify_below(&target.path, seen, &mut |checked| {
+            output = tell(&checked, tally, cx);
+            output.is_ok()
+        })
+    })?;
+    output?;
+    let mut extra = Vec::new();
+    if folder {
+        verifier.unsealed_below(&target.path, &mut |path| extra.push(path))?;
+    }
+    for path in extra {
+        if all {
+            tally.unsealed += 1;
+            if cx.json {
+                cx.value(&json!({ "path": path.as_str(), "ok": null, "code": "not-sealed" }))?;
+            }
+        } else {
+            bad(path.as_str(), &Finding::NotSealed, tally, cx)?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn has_below(reading: &Reading, path: &RelPath) -> Result<bool, Failure> {
+    let mut any = false;
+    reading.index.below(path, crate::ledger::Filter::default(), &mut |_| {
+        any = true;
+        false
+    })?;
+    Ok(any)
+}
+
+fn tell(checked: &Checked, tally: &mut Tally, cx: &mut Context) -> Result<(), Failure> {
+    match &checked.finding {
+        Some(finding) => bad(checked.record.path.as_str(), finding, tally, cx),
+        None => {
+            tally.good += 1;
+            if cx.json {
+                let sha256 = checked.record.sha256.to_hex();
+                cx.value(&json!({ "path": checked.record.path.as_str(), "ok": true, "sha256": sha256 }))?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn bad(path: &str, finding: &Finding, tally: &mut Tally, cx: &mut Context) -> Result<(), Failure> {
+    tally.bad += 1;
+    if cx.json {
+        let message = finding.to_string();
+        return cx.value(&json!({ "path": path, "ok": false, "code": finding.code(), "message": message }));
+    }
+    cx.complain(&Failure::about(path, Exit::Verification, finding));
+    Ok(())
+}
+
+fn offline(paths: &[PathBuf], trust: &Path, cx: &mut Context) -> Result<Exit, Failure> {
+    let fail = |error: &dyn std::fmt::Display| {
+        let advice = "give what 'sealctl trust' printed";
+        Failure::about(trust.display(), Exit::Failed, format_args!("{error}; {advice}"))
+    };
+    let text = std::fs::read_to_string(trust).map_err(|error| fail(&error))?;
+    let signers = parse_allowed_signers(&text).map_err(|error| fail(&error))?;
+    if signers.is_empty() {
+        return Err(fail(&"no Ed25519 key in it"));
+    }
+    let (mut tally, mut exit) = (Tally::default(), Exit::Done);
+    for path in paths {
+        let found = if path.is_dir() { copies_below(path) } else { Ok([path.clone()].into()) };
+        let copies = match found {
+            Ok(copies) => copies,
+            Err(error) => {
+                cx.complain(&Failure::new(Exit::NoFile, error));
+                exit = exit.or(Exit::NoFile);
+                continue;
+            }
+        };
+        for copy in copies {
+            let in_folder = copy != *path;
+            exit = exit.or(one_copy(&copy, in_folder, &signers, &mut tally, cx)?);
+        }
+    }
+    if !cx.json && tally.good > 0 {
+        let line = cx.paint.good(&format!("{} verified", count(tally.good, "file", "files")));
+        cx.line(&line)?;
+    }
+    Ok(if tally.bad > 0 { Exit::Verification } else { exit })
+}
+
+fn one_copy(
+    copy: &Path,
+    in_folder: bool,
+    signers: &[Signer],
+    tally: &mut Tally,
+    cx: &mut Context,
+) -> Result<Exit, Failure> {
+    let shown = copy.display().to_string();
+    let (exit, message) = match verify_copy(copy, signers) {
+        Ok(vouched) => {
+            tally.good += 1;
+            if cx.json {
+                cx.value(&json!({
+                    "path": shown, "ok": true, "sha256": vouched.sha256, "sealed_path": vouched.path,
+                    "origin": vouched.origin, "namespace": vouched.namespace, "sealed_at": vouched.sealed_at,
+                }))?;
+            }
+            return Ok(Exit::Done);
+        }
+        Err(OfflineError::Wrong(what)) => {
+            tally.bad += 1;
+            (Exit::Verification, what)
+        }
+        // Of a folder everything must be sealed.
+        Err(error @ OfflineError::Io(..)) if in_folder => {
+            tally.bad += 1;
+            (Exit::Verification, error.to_string())
+        }
+        Err(error @ OfflineError::Io(..)) => (Exit::NoFile, error.to_string()),
+    };
+    if cx.json {
+        cx.value(&json!({ "path": shown, "ok": false, "message": message }))?;
+    } else {
+        cx.complain(&Failure::about(shown, exit, message));
+    }
+    Ok(exit)
+}

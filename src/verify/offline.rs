@@ -1,0 +1,145 @@
+//! A copy and its sidecars, without the store: what a deploy host can check.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::crypto::signers::Signer;
+use crate::crypto::{Hasher, dsse, sshsig};
+use crate::model::{Sidecar, Timestamp};
+use crate::statement::{PAYLOAD_TYPE, SEAL_TYPE};
+
+/// Why a copy is not what it says, or cannot be checked.
+#[derive(Debug, thiserror::Error)]
+pub enum OfflineError {
+    /// The copy, or a sidecar of it, is not there or cannot be read.
+    #[error("{path}: {error}; export the file again with its sidecars", path = .0.display(), error = .1)]
+    Io(PathBuf, #[source] io::Error),
+    /// It does not hold.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+/// What a copy's sidecars prove about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vouched {
+    /// The store that sealed it.
+    pub origin: String,
+    /// The path it was sealed under.
+    pub path: String,
+    /// SHA-256, hexadecimal.
+    pub sha256: String,
+    /// SSHSIG namespace.
+    pub namespace: String,
+    /// When, sealfs time.
+    pub sealed_at: Timestamp,
+}
+
+/// Checks a copy against `F.seal` and line 1 of `F.seal.jsonl` beside it, with `trusted` as the only root:
+/// content, both signatures, that they agree, and that the name in the statement ends in the copy's name.
+///
+/// # Errors
+/// [`OfflineError`].
+pub fn verify_copy(file: &Path, trusted: &[Signer]) -> Result<Vouched, OfflineError> {
+    let wrong = |what: &str| OfflineError::Wrong(what.to_owned());
+    let (sha256, size) = hash(file)?;
+    let first = read_sidecar(file, Sidecar::Statements)?;
+    let line = first.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let envelope = dsse::parse(line).map_err(|error| OfflineError::Wrong(error.to_string()))?;
+    let keys: Vec<_> = trusted.iter().map(|signer| signer.key).collect();
+    let key = *envelope.verify(&keys).map_err(|error| OfflineError::Wrong(error.to_string()))?;
+    let statement: Value = serde_json::from_slice(envelope.payload())
+        .map_err(|error| OfflineError::Wrong(format!("line 1 is no statement: {error}")))?;
+    let (predicate, subject) = (&statement["predicate"], &statement["subject"][0]);
+    if envelope.payload_type() != PAYLOAD_TYPE || statement["predicateType"].as_str() != Some(SEAL_TYPE) {
+        return Err(wrong("line 1 of the statements is not a seal"));
+    }
+    let text = |value: &Value, what: &str| {
+        value
+            .as_str()
+            .map(str::to_owned)
+            .ok_or_else(|| OfflineError::Wrong(format!("the seal has no {what}")))
+    };
+    let time = text(&predicate["sealedAtWallClock"], "time")?;
+    let parse =
+        |text: &str| text.parse::<Timestamp>().map_err(|error| OfflineError::Wrong(error.to_string()));
+    let vouched = Vouched {
+        origin: text(&predicate["log"]["origin"], "origin")?,
+        path: text(&subject["name"], "name")?,
+        sha256: text(&subject["digest"]["sha256"], "SHA-256")?,
+        namespace: text(&predicate["namespace"], "namespace")?,
+        sealed_at: parse(&text(&predicate["sealedAt"], "time")?)?,
+    };
+    let allowed = trusted.iter().any(|signer| {
+        signer.key == key
+            && parse(&time).is_ok_and(|at| signer.allows(&vouched.origin, &vouched.namespace, at))
+    });
+    if !allowed {
+        return Err(wrong("its key is not trusted to sign as this store for this namespace at that time"));
+    }
+    if vouched.sha256 != sha256.to_hex() || predicate["size"].as_u64() != Some(size) {
+        return Err(OfflineError::Wrong(format!(
+            "the content was altered: its SHA-256 is {sha256}, sealed was {}",
+            vouched.sha256
+        )));
+    }
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    if vouched.path.rsplit('/').next() != Some(&*name) {
+        return Err(OfflineError::Wrong(format!("it was sealed under another name, {:?}", vouched.path)));
+    }
+    let signature = read_sidecar(file, Sidecar::Signature)?;
+    sshsig::parse(&signature)
+        .and_then(|parsed| parsed.verify(&key, &vouched.namespace, &sha256))
+        .map_err(|error| OfflineError::Wrong(error.to_string()))?;
+    Ok(vouched)
+}
+
+/// The copies below a folder (everything but sidecars), sorted.
+///
+/// # Errors
+/// If a folder cannot be read.
+pub fn copies_below(folder: &Path) -> Result<BTreeSet<PathBuf>, OfflineError> {
+    let (mut found, mut folders) = (BTreeSet::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        let fail = |error| OfflineError::Io(folder.clone(), error);
+        for entry in std::fs::read_dir(&folder).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let kind = entry.file_type().map_err(fail)?;
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() && Sidecar::parse(&entry.file_name().to_string_lossy()).is_none() {
+                found.insert(entry.path());
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn hash(file: &Path) -> Result<(crate::model::Digest, u64), OfflineError> {
+    let fail = |error| OfflineError::Io(file.to_owned(), error);
+    let mut open = File::open(file).map_err(fail)?;
+    let (mut hasher, mut buffer) = (Hasher::new(), vec![0; 1 << 18]);
+    loop {
+        match open.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(bytes) => hasher.update(&buffer[..bytes]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(fail(error)),
+        }
+    }
+    let size = hasher.bytes();
+    Ok((hasher.finish(), size))
+}
+
+fn read_sidecar(file: &Path, kind: Sidecar) -> Result<Vec<u8>, OfflineError> {
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(kind.suffix());
+    let path = file.with_file_name(name);
+    let mut bytes = Vec::new();
+    let read = File::open(&path).and_then(|open| open.take(64 << 20).read_to_end(&mut bytes));
+    read.map_err(|error| OfflineError::Io(path, error))?;
+    Ok(bytes)
+}

@@ -1,0 +1,204 @@
+//! Files, folders and whole stores, on all cores.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use rustix::fs::OFlags;
+
+use super::Finding;
+use super::record::{check_attributes, check_content, check_entry, check_lines, check_seal};
+use crate::crypto::PublicKey;
+use crate::ledger::{Filter, LedgerError, ReadIndex};
+use crate::model::{ArtifactKind, RelPath, SealRecord};
+use crate::store::{self, EntryKind, Layout, Tree};
+
+/// Records on their way to the workers.
+const AHEAD: usize = 1024;
+
+/// How far a verification is; read by whoever shows it.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Files done.
+    pub files: AtomicU64,
+    /// Bytes hashed.
+    pub bytes: AtomicU64,
+}
+
+/// What became of one file.
+#[derive(Debug)]
+pub struct Checked {
+    /// The record.
+    pub record: SealRecord,
+    /// The first wrong thing, if any.
+    pub finding: Option<Finding>,
+}
+
+/// Everything that a store's files are checked against.
+pub struct Verifier<'a> {
+    tree: Tree,
+    index: &'a ReadIndex,
+    origin: String,
+    keys: HashMap<String, PublicKey>,
+}
+
+impl<'a> Verifier<'a> {
+    /// Opens the tree. `keys` are the seal keys that are trusted, by fingerprint.
+    ///
+    /// # Errors
+    /// If the tree cannot be opened.
+    pub fn new(
+        layout: &Layout,
+        index: &'a ReadIndex,
+        origin: String,
+        keys: HashMap<String, PublicKey>,
+    ) -> io::Result<Self> {
+        Ok(Verifier { tree: Tree::open(&layout.tree())?, index, origin, keys })
+    }
+
+    /// Checks one sealed file.
+    ///
+    /// # Errors
+    /// The first wrong thing.
+    pub fn verify(&self, record: &SealRecord, progress: &Progress) -> Result<(), Finding> {
+        let unreadable = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Finding::Missing,
+            _ => Finding::Unreadable(error.to_string()),
+        };
+        let dir = self.tree.parent_of(&record.path).map_err(unreadable)?;
+        let meta = store::stat_at(&dir, record.path.name()).map_err(unreadable)?;
+        let read = |bytes| {
+            progress.bytes.fetch_add(bytes, Ordering::Relaxed);
+        };
+        match (record.kind, meta.kind) {
+            (ArtifactKind::File, EntryKind::File) => {
+                let file = store::open_at(&dir, record.path.name(), OFlags::RDONLY).map_err(unreadable)?;
+                let _ = rustix::fs::fadvise(file.as_fd(), 0, None, rustix::fs::Advice::Sequential);
+                check_content(record, &mut File::from(file), &read)?;
+            }
+            (ArtifactKind::Symlink, EntryKind::Symlink) => {
+                let target = store::readlink_at(&dir, record.path.name()).map_err(unreadable)?;
+                check_content(record, &mut target.as_bytes(), &read)?;
+            }
+            (sealed, found) => {
+                let sealed = match sealed {
+                    ArtifactKind::File => "a file",
+                    ArtifactKind::Symlink => "a symbolic link",
+                };
+                return Err(Finding::Kind { sealed, found: kind_word(found) });
+            }
+        }
+        let ledger = |error: LedgerError| Finding::Unreadable(error.to_string());
+        let statement = check_seal(record, &self.origin, &self.keys)?;
+        let entry = self.index.entry(record.log_index).map_err(ledger)?;
+        check_entry(record, statement, entry.as_ref())?;
+        let lines = self.index.lines(record.id).map_err(ledger)?;
+        check_lines(record, &lines, &self.keys, &|index| self.index.entry(index))?;
+        check_attributes(record, &meta)
+    }
+
+    /// Checks every sealed file at or below a path, on all cores, and hands the results over in the order of
+    /// the index; `each` answers whether to go on.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn verify_below(
+        &self,
+        path: &RelPath,
+        progress: &Progress,
+        each: &mut dyn FnMut(Checked) -> bool,
+    ) -> Result<(), LedgerError> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let stop = AtomicBool::new(false);
+        let (work, records) = crossbeam_channel::bounded::<(u64, SealRecord)>(AHEAD);
+        let (done, results) = crossbeam_channel::bounded::<(u64, Checked)>(AHEAD);
+        std::thread::scope(|scope| {
+            let stop = &stop;
+            let producer = scope.spawn(move || {
+                let mut number = 0;
+                self.index.below(path, Filter::default(), &mut |record| {
+                    number += 1;
+                    work.send((number - 1, record)).is_ok() && !stop.load(Ordering::Relaxed)
+                })
+            });
+            for _ in 0..threads {
+                let (records, done) = (records.clone(), done.clone());
+                scope.spawn(move || {
+                    for (number, record) in records {
+                        if stop.load(Ordering::Relaxed) {
+                            continue;
+                        }
+                        let finding = self.verify(&record, progress).err();
+                        progress.files.fetch_add(1, Ordering::Relaxed);
+                        if done.send((number, Checked { record, finding })).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            drop((records, done));
+            let (mut next, mut early) = (0, BTreeMap::new());
+            for (number, checked) in results {
+                early.insert(number, checked);
+                while let Some(checked) = early.remove(&next) {
+                    next += 1;
+                    if !stop.load(Ordering::Relaxed) && !each(checked) {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                }
+            }
+            producer.join().unwrap_or_else(|_| Err(LedgerError::Broken("the reader panicked".to_owned())))
+        })
+    }
+
+    /// Hands over everything at or below a folder that should be sealed and is not: regular files and what
+    /// is no file at all. Folders and symbolic links are free.
+    ///
+    /// # Errors
+    /// If a folder or the index cannot be read.
+    pub fn unsealed_below(&self, path: &RelPath, each: &mut dyn FnMut(RelPath)) -> Result<(), LedgerError> {
+        let broken = |path: &RelPath, error: io::Error| LedgerError::Broken(format!("tree/{path}: {error}"));
+        let mut folders = vec![path.clone()];
+        while let Some(folder) = folders.pop() {
+            let dir = match self.tree.dir_at(&folder) {
+                Ok(dir) => dir,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(broken(&folder, error)),
+            };
+            let mut entries = store::list(&dir).map_err(|error| broken(&folder, error))?;
+            entries.sort_by(|a, b| a.name.cmp(&b.name));
+            // Asked after the listing: what was sealed meanwhile is not told as unsealed.
+            let children = self.index.children(&folder)?;
+            let sealed: HashSet<_> = children.iter().map(|record| record.path.name()).collect();
+            for entry in entries {
+                let path = folder.join(&entry.name);
+                match entry.kind {
+                    EntryKind::Dir => folders.push(path),
+                    EntryKind::Symlink => {}
+                    EntryKind::File | EntryKind::Other if sealed.contains(entry.name.as_str()) => {}
+                    EntryKind::File | EntryKind::Other => each(path),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What stands at a path in the tree.
+    ///
+    /// # Errors
+    /// `ENOENT` and the like.
+    pub fn kind_of(&self, path: &RelPath) -> io::Result<EntryKind> {
+        Ok(self.tree.stat_path(path)?.kind)
+    }
+}
+
+fn kind_word(kind: EntryKind) -> &'static str {
+    match kind {
+        EntryKind::File => "a file",
+        EntryKind::Dir => "a folder",
+        EntryKind::Symlink => "a symbolic link",
+        EntryKind::Other => "a device, FIFO or socket",
+    }
+}

@@ -1,0 +1,201 @@
+//! `sealctl verify` and `export`: whatever is altered, somebody is told.
+
+#[allow(dead_code, reason = "each test program uses a part")]
+mod sealed_store;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use sealed_store::{Store, bad, filled, good, names};
+use serde_json::Value;
+
+/// The code of the one finding of `verify PATH`, with exit code 3.
+fn finding(store: &Store, path: &str) -> (String, String) {
+    let output = store.run(&["--json", "verify", path]);
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let found: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let wrong: Vec<_> = found.iter().filter(|value| value["ok"] == false).collect();
+    assert_eq!(wrong.len(), 1, "{text}");
+    (wrong[0]["code"].as_str().unwrap().to_owned(), wrong[0]["message"].as_str().unwrap().to_owned())
+}
+
+fn sql(store: &Store, statement: &str) {
+    let db = store.path().join("index.db");
+    let done = std::process::Command::new("python3")
+        .args([
+            "-c",
+            "import sqlite3,sys\nc=sqlite3.connect(sys.argv[1])\nc.executescript(sys.argv[2])\nc.commit()",
+        ])
+        .arg(db)
+        .arg(statement)
+        .status();
+    assert!(done.unwrap().success());
+}
+
+#[test]
+fn what_was_not_touched_is_verified() {
+    let (store, filling) = filled();
+    assert_eq!(good(&store.run(&["verify", "--all"])), "4 files verified, 23 B read\n");
+    assert_eq!(good(&store.run(&["verify", "releases", "evidence.bin"])), "3 files verified, 20 B read\n");
+    let json: Vec<Value> = good(&store.run(&["--json", "verify", "--all"]))
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(json.len(), 4);
+    assert!(json.iter().all(|value| value["ok"] == true && value["sha256"].as_str().unwrap().len() == 64));
+    // Unsealed files are counted by --all, and fail a folder; folders and free links do neither.
+    filling.write("releases/1.0/extra", "?");
+    std::os::unix::fs::symlink("1.0", store.tree("releases/current")).unwrap();
+    assert!(
+        good(&store.run(&["verify", "--all"])).starts_with("1 file is not sealed (yet)\n4 files verified")
+    );
+    assert_eq!(finding(&store, "releases").0, "not-sealed");
+    bad(&store.run(&["verify", "releases/1.0/extra"]), 5);
+    bad(&store.run(&["verify", "nowhere"]), 5);
+}
+
+#[test]
+fn each_alteration_is_found_for_what_it_is() {
+    let (store, filling) = filled();
+    let app = store.tree("releases/1.0/app");
+    let restore = || {
+        let _ = fs::remove_file(&app);
+        filling.write("releases/1.0/app", "hello sealfs\n");
+    };
+    let code = |path: &str| finding(&store, path).0;
+    filling.write("releases/1.0/app", "HELLO sealfs\n");
+    assert_eq!(code("releases"), "content");
+    let error = String::from_utf8(store.run(&["verify", "--all"]).stderr).unwrap();
+    assert!(
+        error.starts_with("sealctl: releases/1.0/app: the content was altered: its SHA-256 is "),
+        "{error}"
+    );
+    filling.write("releases/1.0/app", "longer than before\n");
+    assert_eq!(code("releases/1.0/app"), "size");
+    fs::remove_file(&app).unwrap();
+    assert_eq!(code("releases/1.0/app"), "missing");
+    std::os::unix::fs::symlink("/etc/passwd", &app).unwrap();
+    assert_eq!(code("releases/1.0/app"), "kind");
+    restore();
+    fs::set_permissions(&app, fs::Permissions::from_mode(0o777)).unwrap();
+    let (code_found, message) = finding(&store, "releases/1.0/app");
+    assert_eq!((code_found.as_str(), message.as_str()), ("attribute", "its mode is 0777, sealed was 0640"));
+    restore();
+    good(&store.run(&["verify", "releases/1.0/app"]));
+    fs::rename(store.tree("releases"), store.tree("moved")).unwrap();
+    let output = store.run(&["--json", "verify", "releases"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(String::from_utf8(output.stdout).unwrap().matches("\"missing\"").count(), 2);
+}
+
+#[test]
+fn an_index_that_lies_is_found_out() {
+    let set = |what: &str| format!("update artifact set {what} where name = 'app'");
+    let of_app = "(select id from artifact where name = 'app')";
+    for (statement, expected) in [
+        (set("retain_until = 0"), "retention"),
+        (set("retain_sealed = 0, retain_until = 0"), "statement"),
+        (set("mode = 0"), "statement"),
+        (set("uid = uid + 1"), "statement"),
+        (set("log_index = 1"), "statement"),
+        (set("signature = zeroblob(64)"), "signature"),
+        (set("sealed_wall = sealed_wall + 1"), "statement"),
+        (set("key = policy"), "unknown-key"),
+        ("delete from entry where idx = 0".to_owned(), "log"),
+        (
+            "update entry set body = replace(body, '\"size\":13', '\"size\":14') where idx = 0".to_owned(),
+            "log",
+        ),
+        ("update entry set body = body || ' ' where idx = 0".to_owned(), "log"),
+        (format!("insert into hold values ({of_app}, 'h', 0); {}", set("holds = 1")), "retention"),
+    ] {
+        let (store, filling) = filled();
+        drop(filling);
+        sql(&store, &statement);
+        assert_eq!(finding(&store, "releases/1.0/app").0, expected, "{statement}");
+    }
+    for statement in [
+        "delete from line",
+        "update line set envelope = replace(envelope, 'ey', 'ez')",
+        "delete from entry where idx = 5",
+    ] {
+        let (store, filling) = filled();
+        drop(filling);
+        sql(&store, statement);
+        assert_eq!(finding(&store, "releases/1.0/notes.txt").0, "retention", "{statement}");
+    }
+}
+
+#[test]
+fn a_foreign_key_vouches_for_nothing() {
+    let (store, _) = filled();
+    fs::rename(store.path().join("keys/seal.pub"), store.path().join("keys/old")).unwrap();
+    assert_eq!(store.run(&["verify", "--all"]).status.code(), Some(3));
+    let error = bad(&store.run(&["trust"]), 1);
+    assert!(error.contains("restore seal.pub from a backup"), "{error}");
+}
+
+#[test]
+fn export_copies_with_sidecars_and_a_copy_can_be_verified_alone() {
+    let (store, _) = filled();
+    let out = store.beside("out");
+    let out_text = out.to_str().unwrap();
+    assert_eq!(good(&store.run(&["export", "releases", out_text])), "2 files exported, 19 B\n");
+    assert_eq!(
+        names(&out.join("1.0")),
+        ["app", "app.seal", "app.seal.jsonl", "notes.txt", "notes.txt.seal", "notes.txt.seal.jsonl"]
+    );
+    let (copy, original) =
+        (fs::metadata(out.join("1.0/app")).unwrap(), fs::metadata(store.tree("releases/1.0/app")).unwrap());
+    assert_eq!((copy.mode(), copy.mtime()), (original.mode(), original.mtime()));
+    assert_eq!(fs::metadata(out.join("1.0/app.seal")).unwrap().mode() & 0o777, 0o440);
+    let lines = fs::read_to_string(out.join("1.0/notes.txt.seal.jsonl")).unwrap();
+    assert_eq!(lines.lines().count(), 2, "the seal and its extension");
+
+    let signers = store.beside("allowed_signers");
+    fs::write(&signers, good(&store.run(&["trust"]))).unwrap();
+    let offline = |path: &str| {
+        sealed_store::sealctl(&["verify", "--offline", "--trust", signers.to_str().unwrap(), path])
+    };
+    assert_eq!(good(&offline(out_text)), "2 files verified\n");
+    let app = out.join("1.0/app");
+    let app_text = app.to_str().unwrap();
+    good(&offline(app_text));
+    fs::copy(&app, out.join("1.0/other")).unwrap();
+    for kind in [".seal", ".seal.jsonl"] {
+        fs::copy(out.join(format!("1.0/app{kind}")), out.join(format!("1.0/other{kind}"))).unwrap();
+    }
+    assert!(bad(&offline(out.join("1.0/other").to_str().unwrap()), 3).contains("sealed under another name"));
+    fs::write(&app, "HELLO sealfs\n").unwrap();
+    assert!(bad(&offline(app_text), 3).contains("the content was altered"));
+    fs::remove_file(out.join("1.0/app.seal.jsonl")).unwrap();
+    bad(&offline(app_text), 5);
+    let (other, _) = filled();
+    fs::write(&signers, good(&other.run(&["trust"]))).unwrap();
+    assert!(bad(&offline(out.join("1.0/notes.txt").to_str().unwrap()), 3).contains("trusted key"));
+}
+
+#[test]
+fn export_overwrites_nothing_and_leaves_nothing_altered() {
+    let (store, filling) = filled();
+    let out = store.beside("out");
+    fs::create_dir(&out).unwrap();
+    let out_text = out.to_str().unwrap();
+    good(&store.run(&["export", "evidence.bin", "log/build.log", out_text]));
+    let error = bad(&store.run(&["export", "evidence.bin", out_text]), 1);
+    assert!(
+        error.ends_with("already there, not overwritten; remove it, or choose another DEST\n"),
+        "{error}"
+    );
+    filling.write("releases/1.0/app", "HELLO sealfs\n");
+    filling.write("releases/1.0/fresh", "x");
+    bad(&store.run(&["export", "releases/1.0/fresh", out_text]), 5);
+    assert!(bad(&store.run(&["export", "releases/1.0/app", out_text]), 3).contains("not exported"));
+    assert!(!out.join("app").exists() && !out.join("fresh").exists());
+    let output = store.run(&["export", "releases", out_text]);
+    assert_eq!(output.status.code(), Some(3), "what is wrong weighs more than what is not sealed");
+    assert_eq!(names(&out.join("releases/1.0")), ["notes.txt", "notes.txt.seal", "notes.txt.seal.jsonl"]);
+    bad(&store.run(&["export", "a", "b", "/nowhere"]), 2);
+    bad(&store.run(&["export", "gone", out_text]), 5);
+}
