@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use fuser::MountOption;
 
 use super::StartError;
 
@@ -37,8 +36,10 @@ pub struct Options {
     pub passthrough: bool,
     /// A mount point that is not empty is fine.
     pub nonempty: bool,
-    /// What goes to the kernel as it is.
-    pub kernel: Vec<MountOption>,
+    /// Nothing in the mount can be executed.
+    pub noexec: bool,
+    /// Access times of the backing files are left alone.
+    pub noatime: bool,
 }
 
 impl Args {
@@ -53,7 +54,8 @@ impl Args {
             allow_other: root,
             passthrough: root,
             nonempty: false,
-            kernel: Vec::new(),
+            noexec: false,
+            noatime: false,
         };
         for option in self.options.iter().map(|option| option.trim()) {
             match option {
@@ -81,8 +83,8 @@ impl Args {
                 "passthrough=on" | "passthrough" => options.passthrough = root,
                 "passthrough=off" => options.passthrough = false,
                 "nonempty" => options.nonempty = true,
-                "noexec" => options.kernel.push(MountOption::NoExec),
-                "noatime" => options.kernel.push(MountOption::NoAtime),
+                "noexec" => options.noexec = true,
+                "noatime" => options.noatime = true,
                 other if other.starts_with("x-") || other.starts_with("comment=") => {}
                 other => {
                     let known = "ro, allow_other, passthrough=on|off, nonempty, noexec, noatime";

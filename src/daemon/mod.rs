@@ -6,6 +6,7 @@ mod about;
 mod args;
 mod background;
 mod housekeeping;
+mod mount;
 mod mountpoint;
 mod recover;
 mod serve;

@@ -1,12 +1,12 @@
 //! The daemon: everything wired together, in the order in which it must come up and go down.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use fuser::{Config, MountOption, Session, SessionACL, SessionUnmounter};
+use fuser::Session;
 use parking_lot::Mutex;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tracing_subscriber::EnvFilter;
@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 use super::about::Daemon;
 use super::args::Options;
 use super::housekeeping::Housekeeper;
-use super::{Args, StartError, background, mountpoint, recover};
+use super::{Args, StartError, background, mount, mountpoint, recover};
 use crate::clock::{Clock, SystemTime, TimeSource};
 use crate::control::{About, Listener};
 use crate::crypto;
@@ -52,7 +52,8 @@ pub fn run(args: &Args, options: &Options) -> Result<(), StartError> {
 
     let wishes = Arc::new(Wishes::default());
     wishes.passthrough.store(options.passthrough && !options.read_only, Ordering::Relaxed);
-    let session = mount(&vfs, &wishes, layout.root(), &mountpoint, options)?;
+    let adapter = Adapter::new(Arc::clone(&vfs), Arc::clone(&wishes));
+    let session = mount::mount(adapter, layout.root(), &mountpoint, options, THREADS)?;
     let passthrough = wishes.passthrough.load(Ordering::Relaxed) && try_passthrough(&layout, &session);
     vfs.parts().passthrough.store(passthrough, Ordering::Relaxed);
     let fallbacks = fallbacks(vfs.parts(), options);
@@ -208,42 +209,6 @@ fn read_policy(path: &Path) -> Result<Policy, StartError> {
         .map_err(|error| StartError::failed(error.to_string()))
 }
 
-fn mount(
-    vfs: &Arc<Vfs>,
-    wishes: &Arc<Wishes>,
-    store: &Path,
-    mountpoint: &Path,
-    options: &Options,
-) -> Result<Session<Adapter>, StartError> {
-    let mut config = Config::default();
-    // A comma would split the option; such a store is found by --store.
-    let name = store.display().to_string();
-    let name = if name.contains(',') { "sealfs".to_owned() } else { name };
-    config.mount_options = vec![
-        MountOption::FSName(name),
-        MountOption::Subtype("sealfs".to_owned()),
-        MountOption::DefaultPermissions,
-        MountOption::NoSuid,
-        MountOption::NoDev,
-    ];
-    config.mount_options.extend(options.kernel.iter().cloned());
-    if options.read_only {
-        config.mount_options.push(MountOption::RO);
-    }
-    config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
-    config.n_threads = Some(THREADS);
-    let adapter = Adapter::new(Arc::clone(vfs), Arc::clone(wishes));
-    Session::new(adapter, mountpoint, &config).map_err(|error| {
-        let hint =
-            if Path::new("/dev/fuse").exists() { "" } else { "; there is no /dev/fuse: 'modprobe fuse'" };
-        StartError::failed(format!(
-            "{}: cannot mount: {}{hint}",
-            mountpoint.display(),
-            error.to_string().trim()
-        ))
-    })
-}
-
 /// Whether the kernel takes backing files from here.
 fn try_passthrough(layout: &Layout, session: &Session<Adapter>) -> bool {
     let path = layout.root().join("probe");
@@ -296,14 +261,13 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<std::thread:
 
 /// Serves the kernel; SIGTERM and SIGINT unmount, SIGHUP reads the policy again.
 fn serve_until_unmounted(
-    mut session: Session<Adapter>,
+    session: Session<Adapter>,
     mountpoint: &Path,
     reload: Arc<AtomicBool>,
     socket: &Path,
 ) -> Result<(), StartError> {
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| failed("signals", error))?;
-    let unmounter = session.unmount_callable();
     let (ended, end) = crossbeam_channel::bounded::<End>(2);
     let by_session = ended.clone();
     spawn("session", move || {
@@ -331,7 +295,7 @@ fn serve_until_unmounted(
         End::Unmounted(Some(error)) => Err(failed("session", error)),
         End::Told => {
             tracing::info!("told to end: unmounting");
-            unmount(unmounter, mountpoint.to_owned());
+            mount::unmount(mountpoint);
             // The kernel has let go of everything when the session ends; a busy mount is detached, and who
             // still has files open in it gets an error from then on.
             let _ = end.recv_timeout(std::time::Duration::from_secs(5));
@@ -343,14 +307,4 @@ fn serve_until_unmounted(
 enum End {
     Unmounted(Option<String>),
     Told,
-}
-
-fn unmount(mut unmounter: SessionUnmounter, mountpoint: PathBuf) {
-    if let Err(error) = unmounter.unmount() {
-        tracing::warn!(%error, "mount is busy: detaching it");
-        let detached = rustix::mount::unmount(&mountpoint, rustix::mount::UnmountFlags::DETACH);
-        if detached.is_err() {
-            let _ = std::process::Command::new("fusermount3").args(["-u", "-z"]).arg(&mountpoint).status();
-        }
-    }
 }
