@@ -1,5 +1,26 @@
 //! sealfs: a file system in which every build output is written once and then sealed.
 //!
+//! A library and two small binaries. The rooms stand in layers; a room may use those below it that its row
+//! names, and nothing else. `tests/architecture.rs` reads this table and the `use crate::…` lines.
+//!
+//! | layer | room | purpose | may use |
+//! | --- | --- | --- | --- |
+//! | 0 | `model` | paths, digests, times, retention, records, the life of a file; no I/O | |
+//! | 0 | `durable` | the only fsync, rename-into-place and directory-sync code | |
+//! | 1 | `policy` | rules to decisions: pure functions of facts and now | model |
+//! | 1 | `crypto` | hash, keys, SSHSIG, DSSE, canonical JSON | model |
+//! | 1 | `clock` | time that cannot be turned back or leapt forward | model |
+//! | 1 | `store` | the backing tree: the only code that touches artifact bytes | model, durable |
+//! | 2 | `ledger` | the single door to truth: index and log entries behind one commit | model, durable, crypto, clock |
+//! | 2 | `statement` | statements and sidecars rendered from records | model, crypto |
+//! | 2 | `provenance` | what the kernel says of the writer | model |
+//! | 3 | `seal` | the pipeline, from last close to committed; changes of retention | model, durable, policy, crypto, clock, store, ledger, statement |
+//! | 4 | `verify` | read-only: is this file, this store what it says? | model, policy, crypto, clock, store, ledger, statement, seal |
+//! | 4 | `vfs` | the semantics of each operation, without FUSE types | model, durable, policy, crypto, clock, store, ledger, statement, provenance, seal |
+//! | 5 | `control` | socket, protocol, who may ask what | model, policy, crypto, store, ledger, seal, vfs |
+//! | 5 | `fuse` | thin adapter over `fuser` | model, policy, store, vfs |
+//! | 6 | `cli` | arguments, rendering, exit codes; one file a command | model, durable, policy, crypto, clock, store, ledger, statement, provenance, seal, verify, control |
+//! | 6 | `daemon` | composition root: arguments, threads, signals, wiring | model, policy, crypto, clock, store, ledger, provenance, seal, vfs, control, fuse |
 pub mod cli;
 pub mod clock;
 pub mod control;

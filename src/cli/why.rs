@@ -22,6 +22,8 @@ pub struct Args {
 pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
     let target = cx.target(&args.path)?;
     let (stands, refusals) = if access::is_ours(&target.store)? {
+        // The last second's are still in the daemon's memory, if there is one.
+        let _ = access::connect(&target.store).and_then(|mut daemon| daemon.ask(&Request::Flush, None));
         let reading = Reading::open(&target.store)?;
         let stands = stat::of(&target);
         let refusals = reading.index.refusals(target.path.as_str())?;

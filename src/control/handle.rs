@@ -84,6 +84,7 @@ impl Asked<'_> {
     pub fn answer(&self, request: Request, send: Items<'_>) -> Result<(), Refused> {
         match request {
             Request::Status => item(send, &self.about.status()),
+            Request::Flush => self.flush(),
             Request::Stat => item(send, &self.view()?),
             Request::Why => self.why(send),
             Request::History => self.history(send),
@@ -138,6 +139,13 @@ impl Asked<'_> {
             }
             Standing::Free => Err(refused(NOT_SEALED, "folders and free symbolic links are not sealed")),
         }
+    }
+
+    fn flush(&self) -> Result<(), Refused> {
+        if self.peer.uid != 0 && !self.has(Role::Auditor) {
+            return Err(refused(REFUSED, "this needs the role 'auditor'"));
+        }
+        Ok(self.vfs.write_refusals()?)
     }
 
     fn view(&self) -> Result<FileView, Refused> {

@@ -15,6 +15,9 @@ pub const FRAME_MAX: usize = 1 << 20;
 pub enum Request {
     /// Items: one [`StatusView`]. Anybody.
     Status,
+    /// Writes down at once what is otherwise kept in memory for up to a second: the last refusals. No items.
+    /// Auditors and root.
+    Flush,
     /// *(descriptor)* Items: one [`FileView`]. Whoever can reach it.
     Stat,
     /// *(descriptor)* Items: [`RefusalView`], newest first. Its owner, auditors, root.

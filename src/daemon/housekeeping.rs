@@ -68,15 +68,8 @@ impl Housekeeper {
         if let Err(error) = self.notes.write_down(&parts.index, &parts.clock) {
             tracing::error!(%error, "changes of symbolic links are missing in the log");
         }
-        let refusals = parts.refusals.take();
-        if !refusals.is_empty() {
-            let written = parts.index.batch(&parts.clock).and_then(|mut batch| {
-                batch.refusals(&refusals)?;
-                batch.commit().map(drop)
-            });
-            if let Err(error) = written {
-                tracing::warn!(%error, "refusals not kept");
-            }
+        if let Err(error) = self.vfs.write_refusals() {
+            tracing::warn!(%error, "refusals not kept");
         }
         parts.pipeline.mark_closed(false);
         let journal = parts.pipeline.journal();

@@ -182,7 +182,9 @@ impl Tree {
 /// # Errors
 /// What `openat2(2)` reports.
 pub fn open_at(dir: impl AsFd, name: &str, flags: OFlags) -> io::Result<OwnedFd> {
-    let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let mut flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    // openat2 takes no flag that O_PATH would ignore.
+    flags.set(OFlags::NONBLOCK, !flags.contains(OFlags::PATH));
     Ok(openat2(dir, name, flags, Mode::empty(), RESOLVE)?)
 }
 

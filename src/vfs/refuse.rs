@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 
 use super::{Caller, Fault, Vfs};
-use crate::ledger::Refusal;
+use crate::ledger::{LedgerError, Refusal};
 use crate::model::RelPath;
 use crate::provenance;
 
@@ -35,6 +35,20 @@ impl Refusals {
 }
 
 impl Vfs {
+    /// Writes down the refusals that came since the last time.
+    ///
+    /// # Errors
+    /// If the index fails; they are then lost, which costs no more than a reason.
+    pub fn write_refusals(&self) -> Result<(), LedgerError> {
+        let refusals = self.parts.refusals.take();
+        if refusals.is_empty() || self.parts.read_only {
+            return Ok(());
+        }
+        let mut batch = self.parts.index.batch(&self.parts.clock)?;
+        batch.refusals(&refusals)?;
+        batch.commit().map(drop)
+    }
+
     /// Refuses: keeps the reason and answers with the errno that policy says for the path.
     pub(super) fn refuse(
         &self,

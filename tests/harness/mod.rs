@@ -184,7 +184,8 @@ impl Mount {
 
     /// One answer of SQLite about the index.
     pub fn sql(&self, query: &str) -> String {
-        let output = Command::new("sqlite3").arg("-readonly").arg(self.store.join("index.db")).arg(query).output();
+        let output =
+            Command::new("sqlite3").arg("-readonly").arg(self.store.join("index.db")).arg(query).output();
         let output = output.expect("sqlite3");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
