@@ -10,12 +10,15 @@ mod journal;
 mod keys;
 mod life;
 mod lives;
+mod marks;
 mod names;
 mod pipeline;
 mod queue;
 mod retain;
+mod settle;
 mod timer;
 pub mod trust;
+mod work;
 
 pub use digest::{Content, Stream, hash_file};
 pub use journal::{Found, Journal};
