@@ -21,6 +21,8 @@
 //! | 5 | `fuse` | thin adapter over `fuser` | model, policy, store, vfs |
 //! | 6 | `cli` | arguments, rendering, exit codes; one file a command | model, durable, policy, crypto, clock, store, ledger, statement, provenance, seal, verify, control |
 //! | 6 | `daemon` | composition root: arguments, threads, signals, wiring | model, policy, crypto, clock, store, ledger, provenance, seal, vfs, control, fuse |
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo))]
+
 pub mod cli;
 pub mod clock;
 pub mod control;

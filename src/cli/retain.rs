@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn dates() {
-        let at = |text| parse_date(text).map(|time| time.to_rfc3339());
+        let at = |text| parse_date(text).map(crate::model::Timestamp::to_rfc3339);
         assert_eq!(at("2027-01-31").unwrap(), "2027-01-31T00:00:00Z");
         assert_eq!(at("2027-01-31T18:00:00+01:00").unwrap(), "2027-01-31T17:00:00Z");
         for bad in ["", "tomorrow", "2027-13-01", "2027-01-31 18:00", "2027-01-31T18:00:00", "31.01.2027"] {

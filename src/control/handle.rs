@@ -247,7 +247,7 @@ impl Asked<'_> {
                 let demand = Demand::Explicit { torn };
                 self.vfs.parts().pipeline.demand(life, demand, target.meta.size, Some(waiter));
                 match told.recv() {
-                    Ok(Ok(_)) | Ok(Err(NotSealed::Late | NotSealed::Gone)) | Err(_) => {}
+                    Ok(Ok(_) | Err(NotSealed::Late | NotSealed::Gone)) | Err(_) => {}
                     Ok(Err(why)) => return Err(not_sealed(&why)),
                 }
             }

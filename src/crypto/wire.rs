@@ -2,8 +2,8 @@
 
 /// Appends `bytes` as a `string`.
 pub(super) fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
-    // Only names, keys and signatures come here; none is anywhere near 4 GiB.
-    let len = u32::try_from(bytes.len()).expect("a wire string is shorter than 4 GiB");
+    // Only names, keys and signatures come here; none is anywhere near 4 GiB, so this cannot saturate.
+    let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     out.extend_from_slice(&len.to_be_bytes());
     out.extend_from_slice(bytes);
 }

@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, CWD, StatxFlags};
 
 use crate::control::About;
 use crate::control::protocol::StatusView;
+use crate::ledger::Summary;
 use crate::vfs::Vfs;
 
 /// What is known of the daemon.
@@ -27,7 +28,7 @@ impl About for Daemon {
     fn status(&self) -> StatusView {
         let parts = self.vfs.parts();
         let time = parts.clock.now();
-        let (mut warnings, mut summary) = (Vec::new(), Default::default());
+        let (mut warnings, mut summary) = (Vec::new(), Summary::default());
         match parts.index.read().summary(time) {
             Ok(read) => summary = read,
             Err(error) => warnings.push(error.to_string()),

@@ -50,9 +50,8 @@ impl State {
         let illegal = Err(Illegal { state: self, event });
         match (self, event) {
             // Writing. A rewrite from scratch is the usual way out of torn; a frozen file is never written.
-            (S::Open | S::Settling, E::WriterOpened { .. })
-            | (S::Torn, E::WriterOpened { truncate: true } | E::Emptied)
-            | (S::Open | S::Settling, E::Emptied) => Ok(S::Open),
+            (S::Open | S::Settling, E::WriterOpened { .. } | E::Emptied)
+            | (S::Torn, E::WriterOpened { truncate: true } | E::Emptied) => Ok(S::Open),
             (S::Torn, E::WriterOpened { truncate: false }) => Ok(S::Torn),
             (S::Sealed | S::Expired, E::WriterOpened { .. } | E::Emptied) => illegal,
 

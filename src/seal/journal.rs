@@ -114,7 +114,10 @@ impl Journal {
 
     /// It is sealed or removed.
     pub fn over(&self, inos: impl IntoIterator<Item = u64>) {
-        let lines: String = inos.into_iter().map(|ino| format!("x\t{ino}\n")).collect();
+        let mut lines = String::new();
+        for ino in inos {
+            lines.push_str(&format!("x\t{ino}\n"));
+        }
         self.append(&lines);
     }
 

@@ -260,7 +260,10 @@ impl Pipeline {
         life
     }
 
-    /// The file's content is gone (truncated to nothing) while nobody has it open.
+    /// The file's content is gone (truncated to nothing).
+    ///
+    /// # Errors
+    /// If its state does not allow that; then nothing has changed.
     pub fn emptied(&self, life: &Arc<Life>) -> Result<(), Illegal> {
         let mut state = life.lock();
         if state.is_frozen() || state.over {

@@ -18,7 +18,7 @@ pub const RETENTION_TYPE: &str = "https://sealfs.dev/attestation/retention/v1";
 /// A hold was placed or removed.
 pub const HOLD_TYPE: &str = "https://sealfs.dev/attestation/hold/v1";
 
-fn statement(record: &SealRecord, kind: &str, predicate: Value) -> Result<String, jcs::JcsError> {
+fn statement(record: &SealRecord, kind: &str, predicate: &Value) -> Result<String, jcs::JcsError> {
     jcs::canonical(&json!({
         "_type": STATEMENT_TYPE,
         "subject": [{ "name": record.path.as_str(), "digest": { "sha256": record.sha256.to_hex() } }],
@@ -55,7 +55,7 @@ pub fn seal_statement(record: &SealRecord, origin: &str) -> Result<String, jcs::
     if record.torn_kept {
         predicate["torn"] = json!(true);
     }
-    statement(record, SEAL_TYPE, predicate)
+    statement(record, SEAL_TYPE, &predicate)
 }
 
 /// A change that is stated in a further line.
@@ -98,7 +98,7 @@ pub fn change_statement(
             HOLD_TYPE
         }
     };
-    statement(record, kind, predicate)
+    statement(record, kind, &predicate)
 }
 
 /// The content of `F.seal`; `None` for a symbolic link.

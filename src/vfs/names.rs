@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 
 use super::resolve::Found;
-use super::{Attr, Caller, Fault, Standing, Vfs, special};
+use super::{Attr, Caller, Fault, Standing, Vfs, sidecar, special};
 use crate::ledger::Ending;
 use crate::model::{ArtifactKind, Event, Sidecar, check_name};
 use crate::policy::Hardlink;
@@ -83,6 +83,10 @@ impl Vfs {
     /// [`Fault`]; nothing is left behind.
     pub fn link(&self, caller: Caller, ino: u64, parent: u64, name: &OsStr) -> Result<Attr, Fault> {
         let name = self.new_name(caller, parent, name, "link")?;
+        if special::is_special(ino) || sidecar::parse_number(ino).is_some() {
+            let path = self.parts.places.path(parent).ok_or(Fault::Stale)?.join(name);
+            return Err(self.refuse(caller, &path, "link", "sidecars and '/.seal' stay with their files"));
+        }
         let _still = self.lives().namespace.read();
         let source = self.find_ino(ino)?;
         let (dir, folder) = self.folder(parent)?;

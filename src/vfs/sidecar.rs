@@ -34,6 +34,9 @@ pub(super) fn parse_number(ino: u64) -> Option<(u64, Sidecar)> {
     }
 }
 
+/// What is done with a file's record, or with the reason why there is none.
+type WithSeal = Box<dyn FnOnce(&Renderer, Result<Arc<SealRecord>, Fault>) + Send>;
+
 impl Vfs {
     /// Looks up a sidecar, without waiting.
     pub(super) fn sidecar_lookup(&self, parent: u64, base: &str, kind: Sidecar) -> Result<Attr, Fault> {
@@ -87,7 +90,7 @@ impl Vfs {
     }
 
     /// Hands over the record of a file, demanding its seal if need be.
-    fn with_seal(&self, ino: u64, then: Box<dyn FnOnce(&Renderer, Result<Arc<SealRecord>, Fault>) + Send>) {
+    fn with_seal(&self, ino: u64, then: WithSeal) {
         let renderer = Renderer::of(self);
         let standing = self.standing_of(ino);
         let (path, size, life) = match standing {

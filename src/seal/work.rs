@@ -1,0 +1,185 @@
+//! The pipeline's threads: the timer that wakes files, and the workers that prove and hash them.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::commit::Hashed;
+use super::digest::{self, Content};
+use super::life::{Failure, Life, LifeState, NotSealed, Phase, Waiter};
+use super::pipeline::Inner;
+use super::timer::Alarm;
+use crate::model::{ArtifactKind, RelPath};
+use crate::store::{self, Lease, LeaseError};
+
+impl Inner {
+    /// The timer's thread.
+    pub(super) fn watch(&self) {
+        while let Some(alarm) = self.timer.next() {
+            let (Alarm::Settle(ino) | Alarm::Deadline(ino) | Alarm::Retry(ino)) = alarm;
+            let Some(life) = self.setup.lives.get(ino) else { continue };
+            let mut state = life.lock();
+            let now = Instant::now();
+            match alarm {
+                Alarm::Settle(_) | Alarm::Retry(_) => {
+                    if state.writers.is_empty() && !state.over && state.due.is_some_and(|due| due <= now) {
+                        self.enqueue_by_size(&life, &mut state);
+                    }
+                }
+                Alarm::Deadline(_) => {
+                    let late = take_late(&mut state, now);
+                    drop(state);
+                    for (waiter, why) in late {
+                        (waiter.tell)(Err(why));
+                    }
+                }
+            }
+        }
+    }
+
+    fn enqueue_by_size(&self, life: &Arc<Life>, state: &mut LifeState) {
+        let size = self.setup.tree.stat_path(&state.path).map_or(0, |meta| meta.size);
+        self.enqueue(life, state, size);
+    }
+
+    /// A hash worker's thread.
+    pub(super) fn work(&self, only_small: bool) {
+        while let Some(life) = self.queue.pop(only_small) {
+            match self.prove_and_hash(&life) {
+                Ok(Some(hashed)) => {
+                    self.committing.fetch_add(1, Ordering::Relaxed);
+                    let _ = self.hashed.send(hashed);
+                }
+                Ok(None) => {}
+                Err((what, busy)) => self.failed(&life, &what, busy),
+            }
+            self.queue.done();
+        }
+    }
+
+    /// Proves that nobody can write, and hashes. `None` if the file was disturbed.
+    fn prove_and_hash(&self, life: &Arc<Life>) -> Result<Option<Hashed>, (String, bool)> {
+        let failed = |error: io::Error| (error.to_string(), false);
+        for _ in 0..3 {
+            let mut state = life.lock();
+            if !matches!(state.phase, Phase::Queued) || state.over || !state.writers.is_empty() {
+                if matches!(state.phase, Phase::Queued) {
+                    state.phase = Phase::Idle;
+                }
+                return Ok(None);
+            }
+            let epoch = life.epoch();
+            let path = state.path.clone();
+            if life.kind == ArtifactKind::Symlink {
+                state.phase = Phase::Hashing(None);
+                drop(state);
+                return match self.read_link(&path, life.ino).map_err(failed)? {
+                    Some(content) => Ok(Some(Hashed::of(life, epoch, None, content))),
+                    None => continue,
+                };
+            }
+            let file = match self.setup.tree.open_path(&path) {
+                Ok(file) if store::stat_fd(&file).is_ok_and(|meta| meta.ino == life.ino) => file,
+                // Renamed before we came: the path is looked up again.
+                Ok(_) => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(failed(error)),
+            };
+            let lease = match Lease::take(file) {
+                Ok(lease) => Arc::new(lease),
+                Err((file, LeaseError::Unsupported)) if !self.setup.abilities.leases => {
+                    Arc::new(Lease::without(file))
+                }
+                Err((_, error @ LeaseError::Busy)) => return Err((error.to_string(), true)),
+                Err((_, error)) => return Err((error.to_string(), false)),
+            };
+            state.phase = Phase::Hashing(Some(Arc::clone(&lease)));
+            let stream = state.stream.take();
+            drop(state);
+            let size = store::stat_fd(lease.file()).map_err(failed)?.size;
+            let content = match stream.and_then(|stream| stream.finish(size)) {
+                Some(content) => Some(content),
+                None => digest::hash_life(lease.file(), life, epoch).map_err(failed)?,
+            };
+            self.passes.fetch_add(1, Ordering::Relaxed);
+            let Some(content) = content else { return Ok(None) };
+            return Ok(Some(Hashed::of(life, epoch, Some(lease), content)));
+        }
+        Err(("its name moves faster than it can be sealed".to_owned(), true))
+    }
+
+    fn read_link(&self, path: &RelPath, ino: u64) -> io::Result<Option<Content>> {
+        let dir = self.setup.tree.parent_of(path)?;
+        if store::stat_at(&dir, path.name())?.ino != ino {
+            return Ok(None);
+        }
+        let target = store::readlink_at(&dir, path.name())?;
+        let bytes = target.as_bytes();
+        Ok(Some(Content { sha256: crate::crypto::sha256(bytes), size: bytes.len() as u64 }))
+    }
+
+    /// A try at a seal has failed: it is told, kept, and tried again.
+    pub(super) fn failed(&self, life: &Arc<Life>, what: &str, busy: bool) {
+        let mut state = life.lock();
+        state.phase = Phase::Idle;
+        if state.over {
+            return;
+        }
+        let tries = state.failure.as_ref().map_or(0, |failure| failure.tries) + 1;
+        let pause = if busy {
+            Duration::from_millis(1 << tries.min(12)).min(Duration::from_secs(5))
+        } else {
+            Duration::from_secs(1 << tries.min(8)).min(Duration::from_secs(300))
+        };
+        state.failure = Some(Failure { what: what.to_owned(), tries, busy });
+        let due = Instant::now() + pause;
+        state.due = Some(due);
+        self.timer.set(due, Alarm::Retry(life.ino));
+        let path = state.path.clone();
+        // Whoever closed last has let go within milliseconds; longer is somebody outside.
+        let told = if busy && tries < 11 { Vec::new() } else { std::mem::take(&mut state.waiters) };
+        drop(state);
+        if !busy || tries == 11 {
+            tracing::warn!(%path, tries, "cannot seal yet: {what}");
+        }
+        for waiter in told {
+            (waiter.tell)(Err(NotSealed::Failed(what.to_owned())));
+        }
+    }
+
+    /// A write-back error is final: the bytes on disk are not those that were written.
+    pub(super) fn lost(&self, life: &Arc<Life>, what: &str) {
+        let mut state = life.lock();
+        state.phase = Phase::Idle;
+        state.failure = Some(Failure { what: what.to_owned(), tries: 1, busy: false });
+        let path = state.path.clone();
+        self.tear(life, &mut state);
+        drop(state);
+        tracing::error!(%path, "write-back failed, the file is torn: {what}");
+    }
+}
+
+/// Waiters whose time is over. A sidecar's reader only waits so long for writers to let go; once they have,
+/// it waits for the seal.
+fn take_late(state: &mut LifeState, now: Instant) -> Vec<(Waiter, NotSealed)> {
+    let (mut late, mut kept) = (Vec::new(), Vec::new());
+    let written = !state.writers.is_empty();
+    for mut waiter in state.waiters.drain(..) {
+        match waiter.deadline {
+            Some(deadline) if deadline <= now => {
+                if !waiter.until_released {
+                    late.push((waiter, NotSealed::Late));
+                } else if written {
+                    late.push((waiter, NotSealed::StillOpen));
+                } else {
+                    waiter.deadline = None;
+                    kept.push(waiter);
+                }
+            }
+            _ => kept.push(waiter),
+        }
+    }
+    state.waiters = kept;
+    late
+}
