@@ -19,6 +19,13 @@ pub enum Exit {
 /// namespace, the code reads 0: [`self_test`] finds out.
 #[must_use]
 pub fn exit_of(pid: u32) -> Exit {
+    // Not `stat` at once: that waits for a task in execve(2) (`exec_update_lock`), which waits for us while its
+    // close-on-exec descriptors are flushed: deadlock. A dying task has given up its memory before its files
+    // (`do_exit`: `exit_mm`, then `exit_files`); one in execve(2) has memory, and is well.
+    match fs::read(format!("/proc/{pid}/statm")) {
+        Ok(memory) if memory.starts_with(b"0 ") => {}
+        Ok(_) | Err(_) => return Exit::Well,
+    }
     let Ok(stat) = fs::read(format!("/proc/{pid}/stat")) else { return Exit::Well };
     // The command (field 2) is in parentheses and may hold anything, parentheses too.
     let Some(end) = stat.iter().rposition(|byte| *byte == b')') else { return Exit::Well };

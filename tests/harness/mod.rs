@@ -1,9 +1,12 @@
 //! A store and its mount for one test: real daemon, real FUSE, everything gone afterwards, also on failure.
 #![allow(dead_code, reason = "each test binary uses another part")]
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -56,6 +59,8 @@ impl Mount {
     }
 
     /// As [`Mount::new`], with arguments for `sealfs`.
+    ///
+    /// `SEALFS_TEST_OPTIONS`, separated by commas, is added to them (`-o,passthrough=off`).
     pub fn with(name: &str, policy: &str, options: &[&str]) -> Self {
         let dir = scratch(name);
         let (store, mnt) = (dir.join("store"), dir.join("mnt"));
@@ -64,7 +69,9 @@ impl Mount {
         let made = made.expect("sealctl init");
         assert!(made.status.success(), "init: {}", String::from_utf8_lossy(&made.stderr));
         fs::write(store.join("policy.toml"), policy).expect("policy");
-        let options = options.iter().map(|&option| option.to_owned()).collect();
+        let more = std::env::var("SEALFS_TEST_OPTIONS").unwrap_or_default();
+        let more = more.split(',').filter(|option| !option.is_empty());
+        let options = options.iter().copied().chain(more).map(str::to_owned).collect();
         let mut mount = Mount { dir, store, mnt, daemon: None, options };
         mount.start();
         mount
@@ -110,8 +117,17 @@ impl Mount {
 
     /// Unmounts and waits for the daemon to end well.
     pub fn stop(&mut self) {
-        let status = Command::new("umount").arg(&self.mnt).status().expect("umount");
-        assert!(status.success(), "umount: {status}");
+        // A child that another test's thread is just starting has our descriptors until its exec.
+        let until = Instant::now() + Duration::from_secs(5);
+        loop {
+            let output = Command::new("umount").arg(&self.mnt).output().expect("umount");
+            if output.status.success() {
+                break;
+            }
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert!(error.contains("busy") && Instant::now() < until, "umount: {} {error}", output.status);
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let mut daemon = self.daemon.take().expect("running");
         let status = daemon.wait().expect("wait");
         assert!(status.success(), "sealfs ended with {status}:\n{}", self.log());
@@ -123,6 +139,13 @@ impl Mount {
         daemon.kill().expect("kill");
         daemon.wait().expect("wait");
         let _ = Command::new("umount").arg("-l").arg(&self.mnt).stderr(Stdio::null()).status();
+    }
+
+    /// Goes on with other arguments for `sealfs`, when stopped.
+    pub fn again(mut self, options: &[&str]) -> Self {
+        self.options.extend(options.iter().map(|&option| option.to_owned()));
+        self.start();
+        self
     }
 
     /// Stop, and start again.
@@ -175,6 +198,78 @@ impl Mount {
         self.ctl_ok(&[OsStr::new("seal"), path.as_os_str()]);
         self.until(name, "sealed");
         path
+    }
+
+    /// Runs `sealctl`, which must end with this code; answers with what it said on standard error.
+    #[track_caller]
+    pub fn ctl_exit<S: AsRef<OsStr>>(&self, args: &[S], code: i32) -> String {
+        let output = self.ctl(args);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        let out = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "{error}{out}\n{}", self.log());
+        error
+    }
+
+    /// What `sealctl --json` answers, line by line.
+    #[track_caller]
+    pub fn ctl_json<S: AsRef<OsStr>>(&self, args: &[S]) -> Vec<serde_json::Value> {
+        let mut all = vec![OsStr::new("--json")];
+        all.extend(args.iter().map(AsRef::as_ref));
+        let text = self.ctl_ok(&all);
+        let values = serde_json::Deserializer::from_str(&text).into_iter::<serde_json::Value>();
+        values.collect::<Result<_, _>>().unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// Runs `sealctl` as another user.
+    pub fn ctl_as<S: AsRef<OsStr>>(&self, uid: u32, args: &[S]) -> Output {
+        let mut command = sealctl();
+        command.args(args).current_dir(&self.mnt).uid(uid).gid(uid);
+        command.output().expect("sealctl")
+    }
+
+    /// Everything that can be seen of the files, in the mount and on the backing file system.
+    pub fn picture(&self) -> BTreeMap<String, String> {
+        let mut picture = BTreeMap::new();
+        paint(&self.mnt, "mount", &mut picture);
+        paint(&self.store.join("tree"), "backing", &mut picture);
+        picture
+    }
+
+    /// A call must fail with this errno, and change nothing that can be seen.
+    #[track_caller]
+    pub fn refuses<T>(&self, wanted: i32, what: &str, call: impl FnOnce() -> io::Result<T>) {
+        let before = self.picture();
+        match call() {
+            Ok(_) => panic!("{what}: it succeeded"),
+            Err(error) => assert_eq!(error.raw_os_error(), Some(wanted), "{what}: {error}"),
+        }
+        let after = self.picture();
+        for (name, was) in &before {
+            assert_eq!(Some(was), after.get(name), "{what} changed {name}");
+        }
+        assert_eq!(before.len(), after.len(), "{what} made something: {:?}", after.keys());
+    }
+
+    /// The refusals of a path, as `sealctl why` tells them.
+    #[track_caller]
+    pub fn why(&self, name: impl AsRef<Path>) -> Vec<serde_json::Value> {
+        self.ctl_json(&[OsStr::new("why"), self.path(name).as_os_str()])
+    }
+
+    /// `sealctl stat` of a path.
+    #[track_caller]
+    pub fn stat(&self, name: impl AsRef<Path>) -> serde_json::Value {
+        self.ctl_json(&[OsStr::new("stat"), self.path(name).as_os_str()]).remove(0)
+    }
+
+    /// A file must keep a state for so long.
+    #[track_caller]
+    pub fn stays(&self, name: impl AsRef<Path>, state: &str, millis: u64) {
+        let until = Instant::now() + Duration::from_millis(millis);
+        while Instant::now() < until {
+            assert_eq!(self.state(&name), state, "{}\n{}", name.as_ref().display(), self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Backing path of a name.
@@ -247,4 +342,135 @@ pub fn run(command: &mut Command) -> String {
 #[track_caller]
 pub fn sh(dir: &Path, script: &str) -> String {
     run(Command::new("bash").arg("-euo").arg("pipefail").arg("-c").arg(script).current_dir(dir))
+}
+
+/// Notes down everything below a folder: names, kinds, attributes, times, extended attributes, bytes.
+fn paint(at: &Path, name: &str, picture: &mut BTreeMap<String, String>) {
+    let meta = match fs::symlink_metadata(at) {
+        Ok(meta) => meta,
+        Err(error) => {
+            picture.insert(name.to_owned(), error.to_string());
+            return;
+        }
+    };
+    let sealed = xattr(at, "user.seal.state").is_some_and(|state| state == "sealed");
+    let atime = if sealed { (meta.atime(), meta.atime_nsec()) } else { (0, 0) };
+    let mut all = format!(
+        "ino {} mode {:o} owner {}:{} links {} size {} mtime {}.{} ctime {}.{} atime {atime:?}",
+        meta.ino(),
+        meta.mode(),
+        meta.uid(),
+        meta.gid(),
+        meta.nlink(),
+        meta.size(),
+        meta.mtime(),
+        meta.mtime_nsec(),
+        meta.ctime(),
+        meta.ctime_nsec(),
+    );
+    let mut names = vec![0u8; 64 * 1024];
+    let length = rustix::fs::llistxattr(at, &mut names).unwrap_or(0);
+    for name in names[..length].split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+        let name = std::str::from_utf8(name).expect("UTF-8");
+        all += &format!(" {name}={:?}", xattr(at, name));
+    }
+    if meta.is_symlink() {
+        all += &format!(" -> {:?}", fs::read_link(at));
+    } else if meta.is_file() {
+        all += &format!(" content {:?}", fs::read(at).map_err(|error| error.to_string()));
+    }
+    picture.insert(name.to_owned(), all);
+    if meta.is_dir() {
+        for entry in fs::read_dir(at).expect("read_dir") {
+            let entry = entry.expect("entry");
+            paint(&entry.path(), &format!("{name}/{}", entry.file_name().display()), picture);
+        }
+    }
+}
+
+/// An answer of `rustix` as one of the standard library.
+pub fn os<T>(result: rustix::io::Result<T>) -> io::Result<T> {
+    result.map_err(io::Error::from)
+}
+
+/// A user with no rights at all, on every Linux.
+pub const NOBODY: u32 = 65534;
+
+/// A shell script of another user in a folder; answers with its exit code and what it said on both outputs.
+pub fn sh_as(uid: u32, dir: &Path, script: &str) -> (i32, String) {
+    let mut command = Command::new("bash");
+    command.arg("-c").arg(script).current_dir(dir).uid(uid).gid(uid).env("LC_ALL", "C");
+    let output = command.output().expect("bash");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Waits until something holds.
+#[track_caller]
+pub fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < until, "never: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Pauses.
+pub fn pause(millis: u64) {
+    std::thread::sleep(Duration::from_millis(millis));
+}
+
+/// A process that works in a mount until it is told to end: a shell script that says `ready` and then waits
+/// for the end of its standard input.
+pub struct Writer(Child);
+
+impl Writer {
+    /// Starts it, and returns when it is ready.
+    #[track_caller]
+    pub fn start(dir: &Path, script: &str) -> Self {
+        let mut command = Command::new("bash");
+        command.arg("-euc").arg(script).current_dir(dir).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("bash");
+        let mut line = String::new();
+        let mut out = io::BufReader::new(child.stdout.as_mut().expect("piped"));
+        io::BufRead::read_line(&mut out, &mut line).expect("read");
+        assert_eq!(line.trim(), "ready", "{script}");
+        Writer(child)
+    }
+
+    /// Kills it with a signal, and waits for its end.
+    pub fn kill(mut self, signal: i32) {
+        let pid = rustix::process::Pid::from_child(&self.0);
+        let signal = rustix::process::Signal::from_named_raw(signal).expect("a signal");
+        rustix::process::kill_process(pid, signal).expect("kill");
+        let status = self.0.wait().expect("wait");
+        assert!(status.code().is_none(), "not killed: {status}");
+    }
+
+    /// Lets it go on to its end; answers with its exit code.
+    pub fn end(mut self) -> Option<i32> {
+        drop(self.0.stdin.take());
+        self.0.wait().expect("wait").code()
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// SHA-256 of a file, by another implementation than ours.
+pub fn sha256sum(path: &Path) -> String {
+    run(Command::new("sha256sum").arg(path))[..64].trim_start_matches('\\').to_owned()
+}
+
+/// Sets the size of a file by its name, without opening it.
+pub fn truncate(path: &Path, size: u64) -> io::Result<()> {
+    let path =
+        std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())).expect("no NUL");
+    // SAFETY: the string lives through the call.
+    let result = unsafe { libc::truncate(path.as_ptr(), i64::try_from(size).expect("small")) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
