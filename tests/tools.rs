@@ -570,7 +570,7 @@ fn pip_and_python_compile_into_the_mount() {
     sh(
         &bench.mount.mnt,
         "python3 -m pip install --quiet --no-index --disable-pip-version-check --root-user-action=ignore --target lib ../src/tiny-1.0-py3-none-any.whl
-         echo 'x = 1' > mod.py; PYTHONPATH=.:lib python3 -c 'import mod, tiny'; ls __pycache__ lib/tiny/__pycache__ >/dev/null",
+         echo 'x = 1' > mod.py; PYTHONPATH=.:lib env -u PYTHONDONTWRITEBYTECODE python3 -c 'import mod, tiny'; ls __pycache__ lib/tiny/__pycache__ >/dev/null",
     );
     bench.sealed();
 }
