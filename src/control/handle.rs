@@ -125,7 +125,7 @@ impl Asked<'_> {
     }
 
     fn need_owner_or(&self, target: &Target, role: Role) -> Result<(), Refused> {
-        if self.peer.uid == target.meta.uid || self.peer.uid == 0 || self.has(role) {
+        if self.peer.uid == target.meta.uid || self.peer.is_root() || self.has(role) {
             return Ok(());
         }
         Err(refused(REFUSED, format!("only its owner, root and the role '{role}' may ask for this")))
@@ -142,7 +142,7 @@ impl Asked<'_> {
     }
 
     fn flush(&self) -> Result<(), Refused> {
-        if self.peer.uid != 0 && !self.has(Role::Auditor) {
+        if !self.peer.is_root() && !self.has(Role::Auditor) {
             return Err(refused(REFUSED, "this needs the role 'auditor'"));
         }
         Ok(self.vfs.write_refusals()?)
@@ -183,7 +183,7 @@ impl Asked<'_> {
     }
 
     fn list(&self, state: Option<State>, within: Option<u64>, send: Items<'_>) -> Result<(), Refused> {
-        if self.peer.uid != 0 && !self.has(Role::Auditor) {
+        if !self.peer.is_root() && !self.has(Role::Auditor) {
             return Err(refused(
                 REFUSED,
                 "listing the index needs the role 'auditor' ([roles] in policy.toml)",
@@ -367,7 +367,7 @@ impl Asked<'_> {
     }
 
     fn purge(&self, dry_run: bool, send: Items<'_>) -> Result<(), Refused> {
-        if dry_run && self.peer.uid != 0 && !self.has(Role::Auditor) {
+        if dry_run && !self.peer.is_root() && !self.has(Role::Auditor) {
             return Err(refused(REFUSED, "listing what has expired needs the role 'auditor'"));
         }
         if !dry_run {

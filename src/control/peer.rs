@@ -27,10 +27,16 @@ impl Peer {
         Ok(Peer { uid: credentials.uid.as_raw(), gids })
     }
 
-    /// Whether it has a role.
+    /// Whether it has a role. Who runs the daemon is to this store what root is to the host.
     #[must_use]
     pub fn has(&self, policy: &Policy, role: Role) -> bool {
-        policy.roles.has(role, self.uid, &self.gids)
+        policy.roles.has(role, self.uid, &self.gids) || (self.is_root() && policy.roles.has(role, 0, &[]))
+    }
+
+    /// Whether it is root, or the user that the daemon runs as.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.uid == 0 || self.uid == rustix::process::geteuid().as_raw()
     }
 }
 
