@@ -221,8 +221,10 @@ fn try_passthrough(layout: &Layout, session: &Session<Adapter>) -> bool {
 fn fallbacks(parts: &Parts, options: &Options) -> Vec<String> {
     let mut fallbacks = Vec::new();
     if !parts.passthrough.load(Ordering::Relaxed) && !options.read_only {
-        let why = if options.passthrough {
-            "the kernel has none (Linux 6.9 and root are needed)"
+        let why = if !rustix::process::geteuid().is_root() {
+            "it needs root"
+        } else if options.passthrough {
+            "the kernel has none (Linux 6.9 is needed)"
         } else {
             "it is off"
         };
