@@ -224,7 +224,7 @@ impl EntryBody<'_> {
         }
     }
 
-    /// The entry as it is kept and hashed: canonical JSON, at most [`ENTRY_MAX`] bytes.
+    /// The entry as it is kept and hashed: canonical JSON, at most 65,535 bytes.
     ///
     /// # Errors
     /// If it would be longer, or holds what canonical JSON cannot.
