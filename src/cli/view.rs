@@ -3,67 +3,23 @@
 use super::render::{self, Cell, Paint};
 use crate::control::protocol::FileView;
 use crate::ledger::Pending;
-use crate::model::{ArtifactKind, RelPath, SealRecord, State, Timestamp};
+use crate::model::{RelPath, SealRecord, State, Timestamp};
 use crate::policy::Policy;
 use crate::store::{EntryKind, Meta};
 
-/// A sealed or expired file.
+/// A sealed or expired file, with the rule its name falls under.
 pub fn of_record(record: &SealRecord, now: Timestamp, policy: Option<&Policy>) -> FileView {
-    FileView {
-        path: record.path.to_string(),
-        kind: match record.kind {
-            ArtifactKind::File => "file",
-            ArtifactKind::Symlink => "symlink",
-        }
-        .to_owned(),
-        state: Some(if record.is_expired(now) { State::Expired } else { State::Sealed }),
-        size: record.size,
-        mode: format!("{:04o}", record.perm),
-        uid: record.uid,
-        gid: record.gid,
-        mtime: record.mtime.to_string(),
-        sha256: Some(record.sha256.to_hex()),
-        sealed_at: Some(record.sealed_at),
-        retain_until: Some(record.retain_until),
-        retention_mode: Some(record.mode.to_string()),
-        holds: record.holds.iter().map(|hold| hold.name.clone()).collect(),
-        log_index: Some(record.log_index),
-        key: Some(record.key.clone()),
-        namespace: Some(record.namespace.clone()),
-        rule: policy.map(|policy| policy.decide(&record.path).label.clone()),
-        waits_for: None,
-    }
+    let rule = policy.map(|policy| policy.decide(&record.path).label.clone());
+    FileView { rule, ..FileView::of_record(record, now) }
 }
 
 /// Something in the tree without a seal, as far as it can be known without a daemon.
 pub fn of_tree(path: &RelPath, meta: &Meta, pending: Option<&Pending>, policy: Option<&Policy>) -> FileView {
-    let (kind, file) = match meta.kind {
-        EntryKind::File => ("file", true),
-        EntryKind::Symlink => ("symlink", false),
-        EntryKind::Dir => ("folder", false),
-        EntryKind::Other => ("other", false),
-    };
+    let file = meta.kind == EntryKind::File;
     let state = pending.filter(|_| file).map(|found| if found.torn { State::Torn } else { State::Settling });
-    FileView {
-        path: path.to_string(),
-        kind: kind.to_owned(),
-        state,
-        size: meta.size,
-        mode: format!("{:04o}", meta.perm),
-        uid: meta.uid,
-        gid: meta.gid,
-        mtime: meta.mtime.to_string(),
-        sha256: None,
-        sealed_at: None,
-        retain_until: None,
-        retention_mode: None,
-        holds: Vec::new(),
-        log_index: None,
-        key: None,
-        namespace: None,
-        rule: policy.map(|policy| policy.decide(path).label.clone()),
-        waits_for: file.then(|| "the daemon, which is not running; nothing is sealed without it".to_owned()),
-    }
+    let waits_for = file.then(|| "the daemon, which is not running; nothing is sealed without it".to_owned());
+    let rule = policy.map(|policy| policy.decide(path).label.clone());
+    FileView { state, rule, waits_for, ..FileView::of_tree(path, meta) }
 }
 
 /// The word for its state: `unsealed` where only the daemon would know more, `-` for what has none.

@@ -201,7 +201,7 @@ impl Asked<'_> {
                 now: Some(now),
             };
             parts.index.read().below(&target.path, filter, &mut |record| {
-                result = item(send, &view::of_record(&record, now));
+                result = item(send, &FileView::of_record(&record, now));
                 result.is_ok()
             })?;
         }
@@ -377,6 +377,6 @@ impl Asked<'_> {
         let by = Actor::Uid(self.peer.uid);
         let now = self.vfs.parts().clock.now();
         let gone = self.vfs.purge(&path, dry_run, &Ending::Purged, by, &|_| true)?;
-        gone.iter().try_for_each(|record| item(send, &view::of_record(record, now)))
+        gone.iter().try_for_each(|record| item(send, &FileView::of_record(record, now)))
     }
 }

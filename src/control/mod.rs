@@ -11,7 +11,7 @@ mod handle;
 mod peer;
 pub mod protocol;
 mod server;
-pub mod view;
+mod view;
 
 pub use peer::Peer;
 pub use server::{About, Listener};

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{State, Timestamp};
+use crate::model::{ArtifactKind, RelPath, SealRecord, State, Timestamp};
 use crate::seal::Counts;
+use crate::store::{EntryKind, Meta};
 
 /// Longest frame, in bytes, both ways.
 pub const FRAME_MAX: usize = 1 << 20;
@@ -93,7 +94,7 @@ pub enum Reply {
 pub struct FileView {
     /// Path from the mount's root.
     pub path: String,
-    /// `file`, `symlink` or `folder`.
+    /// `file`, `symlink`, `folder` or `other`.
     pub kind: String,
     /// Its state; none for a folder or a free symbolic link.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,6 +139,68 @@ pub struct FileView {
     /// What keeps it from being sealed, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
+}
+
+impl FileView {
+    /// A sealed or expired file, as far as the index knows it.
+    #[must_use]
+    pub fn of_record(record: &SealRecord, now: Timestamp) -> Self {
+        FileView {
+            path: record.path.to_string(),
+            kind: match record.kind {
+                ArtifactKind::File => "file",
+                ArtifactKind::Symlink => "symlink",
+            }
+            .to_owned(),
+            state: Some(if record.is_expired(now) { State::Expired } else { State::Sealed }),
+            size: record.size,
+            mode: format!("{:04o}", record.perm),
+            uid: record.uid,
+            gid: record.gid,
+            mtime: record.mtime.to_string(),
+            sha256: Some(record.sha256.to_hex()),
+            sealed_at: Some(record.sealed_at),
+            retain_until: Some(record.retain_until),
+            retention_mode: Some(record.mode.to_string()),
+            holds: record.holds.iter().map(|hold| hold.name.clone()).collect(),
+            log_index: Some(record.log_index),
+            key: Some(record.key.clone()),
+            namespace: Some(record.namespace.clone()),
+            rule: None,
+            waits_for: None,
+        }
+    }
+
+    /// What has no seal: as far as the backing tree knows it.
+    #[must_use]
+    pub fn of_tree(path: &RelPath, meta: &Meta) -> Self {
+        FileView {
+            path: path.to_string(),
+            kind: match meta.kind {
+                EntryKind::File => "file",
+                EntryKind::Symlink => "symlink",
+                EntryKind::Dir => "folder",
+                EntryKind::Other => "other",
+            }
+            .to_owned(),
+            state: None,
+            size: meta.size,
+            mode: format!("{:04o}", meta.perm),
+            uid: meta.uid,
+            gid: meta.gid,
+            mtime: meta.mtime.to_string(),
+            sha256: None,
+            sealed_at: None,
+            retain_until: None,
+            retention_mode: None,
+            holds: Vec::new(),
+            log_index: None,
+            key: None,
+            namespace: None,
+            rule: None,
+            waits_for: None,
+        }
+    }
 }
 
 /// Refused calls, as `why` shows them.
