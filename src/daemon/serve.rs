@@ -135,7 +135,9 @@ fn build(
         index.read().origin().map_err(read)?.parse().map_err(|error| failed("origin", error))?;
     let anchor = index.read().anchor().map_err(read)?;
     let (clock, gap) = Clock::start(Box::new(SystemTime), anchor, policy.max_gap);
+    layout.clear_staging().map_err(|error| failed(layout.staging().display(), error))?;
     let tree = Tree::open(&layout.tree()).map_err(|error| failed(layout.tree().display(), error))?;
+    let staging = Tree::open(&layout.staging()).map_err(|error| failed(layout.staging().display(), error))?;
 
     let mut abilities = Abilities { leases: true, immutable: true };
     if !options.read_only {
@@ -184,6 +186,7 @@ fn build(
     let (notes, inbox) = Notes::new();
     let parts = Parts {
         tree,
+        staging,
         places: Arc::new(Places::default()),
         pipeline: Arc::new(pipeline),
         index,

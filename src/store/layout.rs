@@ -92,7 +92,7 @@ impl Layout {
             Err(error) => return Err(io(error)),
         }
         let layout = Layout { root: path.canonicalize().map_err(io)? };
-        for dir in [layout.log(), layout.keys()] {
+        for dir in [layout.log(), layout.keys(), layout.staging()] {
             fs::DirBuilder::new().mode(0o700).create(dir).map_err(io)?;
         }
         // The mount's root has this folder's mode and owner: everybody may look, its owner may write.
@@ -110,6 +110,24 @@ impl Layout {
     #[must_use]
     pub fn tree(&self) -> PathBuf {
         self.root.join("tree")
+    }
+
+    /// Files that are being made; what is in it at start was left by a killed daemon.
+    #[must_use]
+    pub fn staging(&self) -> PathBuf {
+        self.root.join("staging")
+    }
+
+    /// Makes the staging folder, or empties it. The caller holds the store's lock.
+    ///
+    /// # Errors
+    /// If it cannot be made or emptied.
+    pub fn clear_staging(&self) -> io::Result<()> {
+        match fs::remove_dir_all(self.staging()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        fs::DirBuilder::new().mode(0o700).create(self.staging())
     }
 
     /// The index, and the one commit point.

@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::OFlags;
 
@@ -10,12 +10,11 @@ use super::Fault;
 use crate::store::{self, Meta, SetTime};
 
 /// Copies content, mode, owner, times and user xattrs to a name that must be free.
-pub(super) fn copy_file(from: &OwnedFd, name: &str, to: &OwnedFd, new: &str) -> Result<Meta, Fault> {
-    let source = store::open_at(from, name, OFlags::RDONLY)?;
-    let meta = store::stat_fd(&source)?;
+pub(super) fn copy_file(source: &OwnedFd, to: BorrowedFd<'_>, new: &str) -> Result<Meta, Fault> {
+    let meta = store::stat_fd(source)?;
     let target = store::create_at(to, new, OFlags::WRONLY, 0o600)?;
-    let copied = copy_content(&source, &target, meta.size)
-        .and_then(|()| copy_xattrs(&source, &target))
+    let copied = copy_content(source, &target, meta.size)
+        .and_then(|()| copy_xattrs(source, &target))
         .and_then(|()| store::set_owner(&target, Some(meta.uid), Some(meta.gid)))
         .and_then(|()| store::set_perm(&target, meta.perm & super::open::FILE_PERM))
         .and_then(|()| store::set_times(&target, SetTime::At(meta.atime), SetTime::At(meta.mtime)))

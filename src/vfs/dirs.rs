@@ -156,7 +156,7 @@ impl Vfs {
         let sealed = if listed { self.parts.index.read().retention_in(&path)? } else { HashMap::new() };
         for Entry { name, ino, kind: of } in names {
             let Some(kind) = kind(of) else { continue };
-            if check_name(OsStr::new(&name)).is_err() || name.starts_with(".sealfs-rewrite-") {
+            if check_name(OsStr::new(&name)).is_err() {
                 continue;
             }
             if sealed.contains_key(&name) {

@@ -82,6 +82,8 @@ pub const OPEN_TTL: Duration = Duration::from_secs(1);
 pub struct Parts {
     /// The backing tree.
     pub tree: Arc<Tree>,
+    /// Beside it, on the same file system: where files are made that are then renamed in.
+    pub staging: Tree,
     /// Names by number.
     pub places: Arc<Places>,
     /// The pipeline.
@@ -117,7 +119,7 @@ pub struct Vfs {
     parts: Parts,
     root_ino: u64,
     handles: Arc<Handles>,
-    next_swap: AtomicU64,
+    next_staged: AtomicU64,
     held_back: data::HeldBack,
 }
 
@@ -132,7 +134,7 @@ impl Vfs {
             parts,
             root_ino,
             handles: Arc::default(),
-            next_swap: AtomicU64::new(0),
+            next_staged: AtomicU64::new(0),
             held_back: data::HeldBack::default(),
         })
     }

@@ -87,7 +87,7 @@ impl Vfs {
             let path = self.parts.places.path(parent).ok_or(Fault::Stale)?.join(name);
             return Err(self.refuse(caller, &path, "link", "sidecars and '/.seal' stay with their files"));
         }
-        let _still = self.lives().namespace.read();
+        let still = self.lives().namespace.read();
         let source = self.find_ino(ino)?;
         let (dir, folder) = self.folder(parent)?;
         let path = folder.join(name);
@@ -97,7 +97,19 @@ impl Vfs {
             return Err(Fault::NotPermitted);
         }
         let meta = match source.meta.kind {
-            EntryKind::File => super::copy::copy_file(&source.dir, &source.name, &dir, name)?,
+            EntryKind::File => {
+                // Gigabytes may be copied: aside, while others may rename.
+                let file = store::open_at(&*source.dir, &source.name, rustix::fs::OFlags::RDONLY)?;
+                drop(still);
+                let (staged, staging) = (self.staged_name(), self.parts.staging.root());
+                let meta = super::copy::copy_file(&file, staging, &staged)?;
+                let still = self.lives().namespace.read();
+                if let Err(error) = store::rename_at(staging, &staged, &*dir, name, false) {
+                    let _ = store::remove_at(staging, &staged, false);
+                    return Err(error.into());
+                }
+                return self.linked(&still, caller, parent, name, &meta);
+            }
             EntryKind::Symlink => {
                 let target = store::readlink_at(&*source.dir, &source.name)?;
                 let target = std::path::Path::new(OsStr::new(target.to_str().map_err(|_| Fault::NotUtf8)?));
@@ -106,12 +118,25 @@ impl Vfs {
             }
             EntryKind::Dir | EntryKind::Other => return Err(Fault::NotPermitted),
         };
+        self.linked(&still, caller, parent, name, &meta)
+    }
+
+    /// What a hard link became begins its own life; the namespace lock is held.
+    fn linked(
+        &self,
+        _still: &parking_lot::RwLockReadGuard<'_, ()>,
+        caller: Caller,
+        parent: u64,
+        name: &str,
+        meta: &store::Meta,
+    ) -> Result<Attr, Fault> {
+        let path = self.parts.places.path(parent).ok_or(Fault::Stale)?.join(name);
         if meta.kind == EntryKind::File {
             self.parts.pipeline.adopt(meta.ino, ArtifactKind::File, path, meta.size, false);
         } else {
-            self.symlink_made(caller, &path, &meta);
+            self.symlink_made(caller, &path, meta);
         }
-        let mut attr = self.attr_of(&meta, None).ok_or(Fault::NotFound)?;
+        let mut attr = self.attr_of(meta, None).ok_or(Fault::NotFound)?;
         attr.generation = self.parts.places.remember(attr.ino, parent, name, 1);
         Ok(attr)
     }

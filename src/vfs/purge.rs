@@ -7,7 +7,7 @@ use crate::policy::retention;
 use crate::store;
 
 /// Files a transaction.
-const BATCH: usize = 1000;
+const BATCH: usize = 100;
 
 impl Vfs {
     /// Removes every expired file at or below `path` that `wanted` says yes to: logged first, then the bytes.

@@ -31,24 +31,28 @@ impl Vfs {
         if meta.ino != found.meta.ino {
             return Err(Fault::Stale);
         }
-        let swap = format!(".sealfs-rewrite-{}", self.next_swap.fetch_add(1, Ordering::Relaxed));
-        let _ = store::remove_at(&*found.dir, &swap, false);
-        let new = store::create_at(&*found.dir, &swap, OFlags::RDONLY, meta.perm & 0o777)?;
+        let (swap, staging) = (self.staged_name(), self.parts.staging.root());
+        let new = store::create_at(staging, &swap, OFlags::RDONLY, meta.perm & 0o777)?;
         let swapped = store::set_owner(&new, Some(meta.uid), Some(meta.gid))
             .map_err(Fault::from)
             .and_then(|()| self.end_seal(caller, record, &Ending::Rewritten))
             .and_then(|()| {
                 self.unfreeze(found);
-                Ok(store::rename_at(&*found.dir, &swap, &*found.dir, &found.name, true)?)
+                Ok(store::rename_at(staging, &swap, &*found.dir, &found.name, true)?)
             });
         if let Err(fault) = swapped {
-            let _ = store::remove_at(&*found.dir, &swap, false);
+            let _ = store::remove_at(staging, &swap, false);
             return Err(fault);
         }
         let made = store::stat_fd(&new)?;
         self.parts.places.unlinked(meta.ino);
         self.parts.pipeline.adopt(made.ino, ArtifactKind::File, record.path.clone(), 0, false);
         Err(Fault::Stale)
+    }
+
+    /// A fresh name in the staging folder, for a file that is not to be seen yet.
+    pub(super) fn staged_name(&self) -> String {
+        self.next_staged.fetch_add(1, Ordering::Relaxed).to_string()
     }
 
     /// Ends a seal in the ledger. The caller has a permit.
