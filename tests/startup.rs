@@ -1,286 +1,517 @@
-//! Starting and ending: bad input gets one line and the right exit code, and leaves nothing half made.
+//! How `sealfs` starts and ends: bad input is told in one line with the right exit code and leaves nothing half
+//! made; good input is mounted by hand, by `mount(8)` and by systemd alike.
 
 mod harness;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::{Command, Output};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::{Mount, QUICK, remove, run, scratch, sealctl, sealfs};
+use harness::{Mount, QUICK, errno, run, scratch, sealctl, sealfs};
 
-/// A store and an empty mount point that is not mounted.
-struct Store {
-    dir: std::path::PathBuf,
+/// A store and a mount point, not mounted; everything goes away with it.
+struct Place {
+    dir: PathBuf,
+    store: PathBuf,
+    mnt: PathBuf,
 }
 
-impl Store {
+impl Place {
     fn new(name: &str) -> Self {
         let dir = scratch(name);
-        fs::create_dir(dir.join("mnt")).unwrap();
-        run(sealctl().arg("init").arg(dir.join("store")).args(["--origin", "test.example/store"]));
-        Store { dir }
+        let (store, mnt) = (dir.join("store"), dir.join("mnt"));
+        fs::create_dir(&mnt).expect("mount point");
+        run(sealctl().arg("init").arg(&store).args(["--origin", "test.example/store"]));
+        fs::write(store.join("policy.toml"), QUICK).expect("policy");
+        Place { dir, store, mnt }
     }
 
-    fn start(&self, store: &str, mnt: &str, more: &[&str]) -> Output {
-        let mut command = sealfs();
-        command.arg("-f").args(more).arg(self.dir.join(store)).arg(self.dir.join(mnt));
-        let mut guarded = Command::new("timeout");
-        guarded.arg("20").arg(command.get_program()).args(command.get_args());
-        guarded.env("SEALFS_LOG", "off").output().unwrap()
+    /// Starts in the background, as a user does.
+    fn start(&self, args: &[&str]) -> Output {
+        launch(&self.store, &self.mnt, args)
     }
 
-    /// It must not start: one line that has these words, and this exit code.
-    #[track_caller]
-    fn refuses(&self, store: &str, mnt: &str, more: &[&str], code: i32, words: &[&str]) {
-        let output = self.start(store, mnt, more);
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(code), "{text}");
-        assert_eq!(text.lines().count(), 1, "{text}");
-        assert!(text.starts_with("sealfs: "), "{text}");
-        for word in words {
-            assert!(text.contains(word), "{word:?} is missing in: {text}");
+    /// Who holds the store, by its lock.
+    fn pid(&self) -> u32 {
+        let lock = fs::read_to_string(self.store.join("lock")).expect("lock");
+        let digits: String =
+            lock.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+        digits.parse().expect("a process")
+    }
+
+    fn unmount(&self) {
+        run(Command::new("umount").arg(&self.mnt));
+        let until = Instant::now() + Duration::from_secs(10);
+        while Path::new(&format!("/proc/{}", self.pid())).exists() {
+            assert!(Instant::now() < until, "the daemon did not end");
+            std::thread::sleep(Duration::from_millis(10));
         }
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        assert!(!mounts.contains(self.dir.to_str().unwrap()), "something is mounted");
     }
 }
 
-impl Drop for Store {
+impl Drop for Place {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.dir.join("mnt")).output();
-        remove(&self.dir);
+        let mounted = |text: String| text.contains(&format!(" {} ", self.mnt.display()));
+        if fs::read_to_string("/proc/self/mountinfo").is_ok_and(mounted) {
+            let _ = Command::new("umount").arg("-l").arg(&self.mnt).status();
+        }
+        harness::remove(&self.dir);
+    }
+}
+
+fn launch(store: &Path, mnt: &Path, args: &[&str]) -> Output {
+    // Files, not pipes: a daemon that kept one open would keep us waiting, and that is a finding of its own.
+    let mut command = Command::new("timeout");
+    command.arg("20").arg(sealfs().get_program()).args(args).arg(store).arg(mnt);
+    command.stdin(Stdio::null()).output().expect("sealfs")
+}
+
+fn is_mounted(mnt: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    mounts.lines().any(|line| line.split(' ').nth(4) == mnt.to_str())
+}
+
+/// Every name below a folder with its size and mode.
+fn names(dir: &Path) -> Vec<String> {
+    let listing = run(Command::new("find").arg(dir).args(["-printf", "%P %s %m\n"]));
+    let mut names: Vec<_> = listing.lines().map(str::to_owned).collect();
+    names.sort();
+    names
+}
+
+/// It must end with this code and one line on standard error that has all of these words.
+#[track_caller]
+fn told(output: &Output, code: i32, words: &[&str]) {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{error}");
+    assert_eq!(error.lines().count(), 1, "one line: {error}");
+    assert!(error.starts_with("sealfs: "), "{error}");
+    for word in words {
+        assert!(error.contains(word), "no {word:?} in: {error}");
+    }
+    assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// As [`told`], in the background and with `-f`; nothing is mounted and nothing in the store has changed.
+#[track_caller]
+fn refused(place: &Place, store: &Path, mnt: &Path, code: i32, words: &[&str]) {
+    let before = names(&place.dir);
+    for args in [&[][..], &["-f"]] {
+        told(&launch(store, mnt, args), code, words);
+        assert!(!is_mounted(mnt), "it is mounted");
+        // The lock file may come into being; what is in the store may not change.
+        let after: Vec<_> = names(&place.dir)
+            .into_iter()
+            .filter(|name| !name.starts_with("store/lock ") && !name.starts_with("store 4096"))
+            .collect();
+        let before: Vec<_> = before
+            .iter()
+            .filter(|name| !name.starts_with("store/lock ") && !name.starts_with("store 4096"))
+            .cloned()
+            .collect();
+        assert_eq!(after, before, "nothing is left half made");
     }
 }
 
 #[test]
 fn a_folder_that_is_no_store_is_refused() {
-    let store = Store::new("no-store");
-    fs::create_dir(store.dir.join("empty")).unwrap();
-    store.refuses("empty", "mnt", &[], 1, &["empty", "not a sealfs store", "sealctl init"]);
-    store.refuses("missing", "mnt", &[], 1, &["missing", "no such store", "sealctl init"]);
-    fs::write(store.dir.join("file"), "x").unwrap();
-    store.refuses("file", "mnt", &[], 1, &["not a sealfs store"]);
-    assert_eq!(fs::read_dir(store.dir.join("empty")).unwrap().count(), 0);
+    let place = Place::new("no-store");
+    let empty = place.dir.join("empty");
+    fs::create_dir(&empty).expect("folder");
+    refused(&place, &empty, &place.mnt, 1, &["empty", "not a sealfs store", "sealctl init"]);
+    let file = place.dir.join("file");
+    fs::write(&file, "x").expect("file");
+    refused(&place, &file, &place.mnt, 1, &["file", "not a sealfs store"]);
 }
 
 #[test]
-fn a_store_that_is_open_to_others_is_refused() {
-    let store = Store::new("open-store");
-    fs::set_permissions(store.dir.join("store"), PermissionsExt::from_mode(0o755)).unwrap();
-    store.refuses("store", "mnt", &[], 1, &["open to others", "chmod 700"]);
+fn a_store_that_is_not_there_is_refused() {
+    let place = Place::new("missing-store");
+    refused(&place, &place.dir.join("nowhere"), &place.mnt, 1, &["nowhere", "no such store", "sealctl init"]);
 }
 
 #[test]
-fn a_bad_mount_point_is_refused() {
-    let store = Store::new("mnt");
-    store.refuses("store", "missing", &[], 1, &["missing", "no such folder", "mkdir"]);
-    fs::write(store.dir.join("file"), "x").unwrap();
-    store.refuses("store", "file", &[], 1, &["not a folder"]);
-    fs::create_dir_all(store.dir.join("full/x")).unwrap();
-    store.refuses("store", "full", &[], 1, &["not empty", "nonempty"]);
-    fs::create_dir(store.dir.join("store/inside")).unwrap();
-    store.refuses("store", "store/inside", &[], 1, &["must not lie in one another"]);
+fn a_store_that_others_can_enter_is_refused() {
+    let place = Place::new("open-store");
+    fs::set_permissions(&place.store, fs::Permissions::from_mode(0o755)).expect("mode");
+    refused(&place, &place.store, &place.mnt, 1, &["open to others", "0755", "chmod 700"]);
 }
 
 #[test]
-fn a_mount_point_that_is_in_use_is_refused() {
-    let mount = Mount::new("mnt-busy", QUICK);
-    let store = Store::new("mnt-busy-two");
-    let output = sealfs().arg("-f").arg(store.dir.join("store")).arg(&mount.mnt).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("mounted here already"));
+fn a_second_daemon_on_a_store_is_refused_and_told_who_holds_it() {
+    let mount = Mount::new("busy-store", QUICK);
+    let second = mount.dir.join("second");
+    fs::create_dir(&second).expect("folder");
+    let process = format!("process {}", mount.pid());
+    for args in [&[][..], &["-f"]] {
+        let output = launch(&mount.store, &second, args);
+        told(&output, 1, &["in use", &process, mount.mnt.to_str().expect("UTF-8")]);
+        assert!(!is_mounted(&second));
+    }
+    mount.sealed("still", b"works");
 }
 
 #[test]
-fn the_second_daemon_of_a_store_says_who_has_it() {
-    let mount = Mount::new("busy", QUICK);
-    let other = scratch("busy-mnt");
-    let output = sealfs().arg("-f").arg(&mount.store).arg(&other).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains(&format!("process {}", mount.pid())), "{text}");
-    assert!(text.contains(mount.mnt.to_str().unwrap()), "{text}");
-    assert_eq!(mount.state(""), "", "the first one still answers");
-    remove(&other);
+fn a_mount_point_that_is_missing_a_file_or_not_empty_is_refused() {
+    let place = Place::new("mount-point");
+    refused(&place, &place.store, &place.dir.join("nowhere"), 1, &["nowhere", "no such folder", "mkdir"]);
+    let file = place.dir.join("file");
+    fs::write(&file, "x").expect("file");
+    refused(&place, &place.store, &file, 1, &["file", "not a folder"]);
+    fs::write(place.mnt.join("x"), "x").expect("file");
+    refused(&place, &place.store, &place.mnt, 1, &["not empty", "nonempty"]);
+    let output = place.start(&["-o", "nonempty"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    place.unmount();
+}
+
+#[test]
+fn a_mount_point_in_the_store_or_around_it_is_refused() {
+    let place = Place::new("nested");
+    refused(&place, &place.store, &place.store.join("tree"), 1, &["must not lie in one another"]);
+    refused(&place, &place.store, &place.store, 1, &["must not lie in one another"]);
+    refused(&place, &place.store, &place.dir, 1, &["must not lie in one another"]);
+}
+
+#[test]
+fn a_mount_point_that_is_mounted_on_is_refused() {
+    let mount = Mount::new("busy-mnt", QUICK);
+    let place = Place::new("busy-mnt-2");
+    let output = launch(&place.store, &mount.mnt, &[]);
+    told(&output, 1, &["mounted here already"]);
+    mount.sealed("still", b"works");
 }
 
 #[test]
 fn a_key_that_others_can_read_is_refused() {
-    let store = Store::new("key");
-    fs::set_permissions(store.dir.join("store/keys/seal"), PermissionsExt::from_mode(0o644)).unwrap();
-    store.refuses("store", "mnt", &[], 1, &["keys/seal", "chmod"]);
-    fs::remove_file(store.dir.join("store/keys/seal")).unwrap();
-    store.refuses("store", "mnt", &[], 1, &["keys/seal"]);
+    let place = Place::new("key-mode");
+    let key = place.store.join("keys/seal");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("mode");
+    refused(&place, &place.store, &place.mnt, 1, &["keys/seal", "chmod 600"]);
 }
 
 #[test]
-fn a_broken_policy_is_told_with_its_place_and_nothing_is_mounted() {
-    let store = Store::new("policy");
-    let policy = store.dir.join("store/policy.toml");
-    fs::write(&policy, "version = 1\n[defaults]\nretention = \"soon\"\n").unwrap();
-    store.refuses("store", "mnt", &[], 1, &["policy.toml:3:13:", "soon", "expected"]);
-    fs::write(&policy, "version = 1\n[defaults\n").unwrap();
-    store.refuses("store", "mnt", &[], 1, &["policy.toml:2:"]);
+fn a_key_that_is_missing_or_none_is_refused() {
+    let place = Place::new("key-gone");
+    let key = place.store.join("keys/seal");
+    fs::write(&key, "not a key\n").expect("write");
+    refused(&place, &place.store, &place.mnt, 1, &["keys/seal"]);
+    fs::remove_file(&key).expect("remove");
+    refused(&place, &place.store, &place.mnt, 1, &["keys/seal"]);
+}
+
+#[test]
+fn a_mistake_in_the_policy_is_told_with_its_place() {
+    let place = Place::new("policy");
+    let policy = place.store.join("policy.toml");
+    for (text, at) in [
+        ("version = 1\n[defaults]\nsettle = \"soon\"\n", ":3:10:"),
+        ("version = 1\n[defaults]\nsettel = \"1s\"\n", ":3:1:"),
+        ("version = 1\n[[rule]]\nmatch = [\"a/**\", \"[\"]\n", ":3:18:"),
+        ("version = 1\n[defaults\n", ":2:"),
+        ("version = 7\n", ":1:11:"),
+    ] {
+        fs::write(&policy, text).expect("policy");
+        refused(&place, &place.store, &place.mnt, 1, &[&format!("policy.toml{at}")]);
+    }
+    fs::remove_file(&policy).expect("remove");
+    refused(&place, &place.store, &place.mnt, 1, &["policy.toml"]);
 }
 
 #[test]
 fn wrong_usage_ends_with_2() {
-    let store = Store::new("usage");
-    store.refuses("store", "mnt", &["-o", "colour"], 2, &["unknown mount option 'colour'", "passthrough"]);
-    assert_eq!(sealfs().output().unwrap().status.code(), Some(2));
-    assert_eq!(sealfs().arg("--help").output().unwrap().status.code(), Some(0));
+    let place = Place::new("usage");
+    let path = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    let (store, mnt) = (path(&place.store), path(&place.mnt));
+    told(&place.start(&["-o", "shiny"]), 2, &["unknown mount option 'shiny'"]);
+    for args in [vec!["--shiny", &store, &mnt], vec![&store], vec![], vec![&store, &mnt, "more"]] {
+        told(&sealfs().args(&args).output().expect("sealfs"), 2, &[]);
+    }
+    assert!(!is_mounted(&place.mnt));
+    let help = sealfs().arg("--help").output().expect("sealfs");
+    assert!(help.status.success() && String::from_utf8_lossy(&help.stdout).contains("Usage: sealfs"));
+    let version = sealfs().arg("--version").output().expect("sealfs");
+    assert_eq!(String::from_utf8_lossy(&version.stdout), format!("sealfs {}\n", env!("CARGO_PKG_VERSION")));
 }
 
 #[test]
-fn a_running_daemon_keeps_its_policy_when_the_file_breaks_and_takes_the_next_good_one() {
-    let mount = Mount::new("reload", QUICK);
-    let policy = mount.store.join("policy.toml");
-    fs::write(&policy, "version = 2\n").unwrap();
-    let warned = || mount.ctl_ok(&["status", "--json"]).contains("policy.toml:1:");
-    let until = Instant::now() + Duration::from_secs(10);
-    while !warned() {
-        assert!(Instant::now() < until, "no warning");
-        std::thread::sleep(Duration::from_millis(50));
+fn a_damaged_index_is_refused() {
+    let place = Place::new("index");
+    // With its write-ahead log SQLite would heal it.
+    for name in ["index.db-wal", "index.db-shm"] {
+        let _ = fs::remove_file(place.store.join(name));
     }
-    mount.sealed("kept", b"sealed under the old policy");
-    fs::write(&policy, "version = 1\n[defaults]\nnamespace = \"fresh\"\n").unwrap();
-    let until = Instant::now() + Duration::from_secs(10);
-    while warned() {
-        assert!(Instant::now() < until, "still warned");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    mount.sealed("new", b"sealed under the new one");
-    let stat = mount.ctl_ok(&["stat", "--json", "new"]);
-    assert!(stat.contains("\"fresh\""), "{stat}");
-}
-
-#[test]
-fn in_the_background_the_command_returns_when_the_mount_is_live() {
-    let store = Store::new("background");
-    let (from, mnt) = (Instant::now(), store.dir.join("mnt"));
-    run(sealfs().arg(store.dir.join("store")).arg(&mnt));
-    assert!(from.elapsed() < Duration::from_secs(10));
-    fs::write(mnt.join("f"), "content").unwrap();
-    assert!(fs::read_to_string(mnt.join("f.seal")).unwrap().contains("SSH SIGNATURE"));
-    run(Command::new("umount").arg(&mnt));
-    wait_for_lock(&store.dir.join("store"));
-}
-
-/// The daemon ends a moment after the unmount: it has let the store go then.
-fn wait_for_lock(store: &Path) {
-    let until = Instant::now() + Duration::from_secs(10);
-    while !Command::new("flock").arg("-n").arg(store.join("lock")).arg("true").status().unwrap().success() {
-        assert!(Instant::now() < until, "the daemon is still there");
-        std::thread::sleep(Duration::from_millis(20));
+    fs::write(place.store.join("index.db"), "this is no database, but text\n".repeat(200)).expect("write");
+    for args in [&[][..], &["-f"]] {
+        told(&place.start(args), 1, &["index.db"]);
+        assert!(!is_mounted(&place.mnt));
     }
 }
 
-#[test]
-fn a_background_start_that_fails_says_why_and_ends_with_its_code() {
-    let store = Store::new("background-bad");
-    fs::write(store.dir.join("store/policy.toml"), "version = 3\n").unwrap();
-    let output = sealfs().arg(store.dir.join("store")).arg(store.dir.join("mnt")).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    assert_eq!(text.lines().count(), 1, "{text}");
-    assert!(text.contains("policy.toml:1:"), "{text}");
+/// A small ext4 file system in a file.
+struct Loop {
+    dir: PathBuf,
+    mnt: PathBuf,
 }
 
-#[test]
-fn sigterm_finishes_the_seals_under_way_and_ends_with_0() {
-    let store = Store::new("sigterm");
-    let (path, mnt) = (store.dir.join("store"), store.dir.join("mnt"));
-    let mut daemon = sealfs().arg("-f").arg(&path).arg(&mnt).env("SEALFS_LOG", "off").spawn().unwrap();
-    let until = Instant::now() + Duration::from_secs(10);
-    while !fs::read_to_string("/proc/self/mountinfo").unwrap().contains(mnt.to_str().unwrap()) {
-        assert!(Instant::now() < until);
-        std::thread::sleep(Duration::from_millis(5));
+impl Loop {
+    fn new(name: &str, size: &str) -> Self {
+        let dir = scratch(name);
+        let (image, mnt) = (dir.join("image"), dir.join("small"));
+        fs::create_dir(&mnt).expect("folder");
+        let small = Loop { dir, mnt };
+        run(Command::new("truncate").args(["-s", size]).arg(&image));
+        run(Command::new("mkfs.ext4").args(["-q", "-F", "-b", "4096", "-m", "0"]).arg(&image));
+        // The kernel frees such a loop device by itself at the unmount.
+        run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&small.mnt));
+        small
     }
-    fs::write(mnt.join("f"), vec![7u8; 50 << 20]).unwrap();
-    run(Command::new("chmod").arg("a-w").arg(mnt.join("f")));
-    let pid = rustix::process::Pid::from_child(&daemon);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    assert_eq!(daemon.wait().unwrap().code(), Some(0));
-    assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains(mnt.to_str().unwrap()));
-    let listed = run(sealctl().arg("--store").arg(&path).args(["ls", "--json"]));
-    assert!(listed.contains("\"f\""), "what was demanded is sealed: {listed}");
 }
 
-#[test]
-fn systemd_is_told_when_the_mount_is_live() {
-    let store = Store::new("notify");
-    let socket = store.dir.join("notify");
-    let listener = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
-    listener.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let mut command = sealfs();
-    command.arg("-f").arg(store.dir.join("store")).arg(store.dir.join("mnt"));
-    let mut daemon = command.env("NOTIFY_SOCKET", &socket).env("SEALFS_LOG", "off").spawn().unwrap();
-    let mut buffer = [0u8; 100];
-    let size = listener.recv(&mut buffer).unwrap();
-    assert_eq!(&buffer[..size], b"READY=1");
-    assert!(fs::write(store.dir.join("mnt/f"), "x").is_ok());
-    run(Command::new("umount").arg(store.dir.join("mnt")));
-    assert_eq!(daemon.wait().unwrap().code(), Some(0));
-}
-
-#[test]
-fn mount_8_mounts_it_by_its_type() {
-    let store = Store::new("mount8");
-    let bin = Path::new(env!("CARGO_BIN_EXE_sealfs")).parent().unwrap();
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    let (dir, mnt) = (store.dir.join("store"), store.dir.join("mnt"));
-    // What mount(8) runs for 'mount -t fuse.sealfs'; mount itself resets PATH to the system's folders.
-    run(Command::new("mount.fuse3")
-        .arg(&dir)
-        .arg(&mnt)
-        .args(["-t", "fuse.sealfs", "-o", "rw"])
-        .env("PATH", path));
-    fs::write(mnt.join("f"), "x").unwrap();
-    run(Command::new("umount").arg(&mnt));
-    wait_for_lock(&dir);
-}
-
-#[test]
-fn a_read_only_mount_takes_no_writes_and_shows_what_is_there() {
-    let mut mount = Mount::with("read-only", QUICK, &[]);
-    mount.sealed("f", b"content");
-    mount.stop();
-    let mut command = sealfs();
-    command.arg("-f").arg("-r").arg(&mount.store).arg(&mount.mnt).env("SEALFS_LOG", "off");
-    let mut daemon = command.spawn().unwrap();
-    let until = Instant::now() + Duration::from_secs(10);
-    while !mount.is_mounted() {
-        assert!(Instant::now() < until);
-        std::thread::sleep(Duration::from_millis(5));
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.mnt).status();
+        harness::remove(&self.dir);
     }
-    assert_eq!(fs::read(mount.path("f")).unwrap(), b"content");
-    assert!(fs::read_to_string(mount.path("f.seal")).unwrap().contains("SSH SIGNATURE"));
-    let refused = fs::write(mount.path("g"), "x").unwrap_err();
-    assert_eq!(refused.raw_os_error(), Some(libc::EROFS));
-    run(Command::new("umount").arg(&mount.mnt));
-    assert_eq!(daemon.wait().unwrap().code(), Some(0));
 }
 
 #[test]
-fn init_on_a_full_disk_leaves_nothing_behind() {
-    let dir = scratch("full");
-    let (image, disk) = (dir.join("image"), dir.join("disk"));
-    fs::create_dir(&disk).unwrap();
-    run(Command::new("truncate").args(["-s", "2M"]).arg(&image));
-    run(Command::new("mkfs.ext4").args(["-q", "-O", "^has_journal"]).arg(&image));
-    run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&disk));
-    let _ = Command::new("dd")
-        .args(["if=/dev/zero", "bs=4k"])
-        .arg(format!("of={}", disk.join("fill").display()))
+fn init_on_a_full_disk_leaves_nothing() {
+    let small = Loop::new("full", "4M");
+    let fill = Command::new("dd")
+        .args(["if=/dev/zero", "bs=4k", "status=none"])
+        .arg(format!("of={}/fill", small.mnt.display()))
         .output();
-    let output = sealctl().arg("init").arg(disk.join("store")).output().unwrap();
-    let left: Vec<_> = fs::read_dir(&disk).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    run(Command::new("umount").arg(&disk));
-    remove(&dir);
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    assert_eq!(text.lines().count(), 1, "{text}");
-    assert!(left.iter().all(|name| name == "fill" || name == "lost+found"), "{left:?}");
+    assert!(!fill.expect("dd").status.success(), "the disk is not full");
+    let store = small.mnt.join("store");
+    let output = sealctl().arg("init").arg(&store).output().expect("sealctl");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(error.starts_with("sealctl: ") && error.contains("full"), "{error}");
+    let mut left: Vec<_> =
+        fs::read_dir(&small.mnt).expect("folder").map(|entry| entry.expect("entry").file_name()).collect();
+    left.retain(|name| name != "lost+found" && name != "fill");
+    assert!(left.is_empty(), "left over: {left:?}");
+    // With room again it works, at the same place.
+    fs::remove_file(small.mnt.join("fill")).expect("remove");
+    run(sealctl().arg("init").arg(&store));
+}
+
+#[test]
+fn a_start_on_a_full_disk_is_refused_or_works() {
+    let small = Loop::new("full-start", "8M");
+    let (store, mnt) = (small.mnt.join("store"), small.dir.join("mnt"));
+    fs::create_dir(&mnt).expect("folder");
+    run(sealctl().arg("init").arg(&store));
+    let _ = Command::new("dd")
+        .args(["if=/dev/zero", "bs=4k", "status=none"])
+        .arg(format!("of={}/fill", small.mnt.display()))
+        .output();
+    let output = launch(&store, &mnt, &[]);
+    if output.status.success() {
+        run(Command::new("umount").arg(&mnt));
+        // The daemon lets go of the small file system.
+        std::thread::sleep(Duration::from_millis(500));
+    } else {
+        told(&output, 1, &["full"]);
+    }
+    assert!(!is_mounted(&mnt));
+    fs::remove_file(small.mnt.join("fill")).expect("remove");
+    let again = launch(&store, &mnt, &[]);
+    assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
+    run(Command::new("umount").arg(&mnt));
+    std::thread::sleep(Duration::from_millis(500));
+}
+
+#[test]
+fn a_policy_broken_while_running_leaves_the_old_one_in_force() {
+    let mount = Mount::new("policy-live", QUICK);
+    let policy = mount.store.join("policy.toml");
+    let warned = |wanted: bool| {
+        let until = Instant::now() + Duration::from_secs(10);
+        loop {
+            let status = mount.ctl_ok(&["status"]);
+            if status.contains("policy.toml:3:10:") == wanted {
+                return status;
+            }
+            assert!(Instant::now() < until, "{status}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    fs::write(&policy, "version = 1\n[defaults]\nsettle = \"soon\"\n").expect("policy");
+    assert!(warned(true).contains("warning: "));
+    fs::write(mount.path("x"), "x").expect("write");
+    mount.until("x", "sealed");
+    fs::write(&policy, "version = 1\n[defaults]\nsettle = \"1h\"\n").expect("policy");
+    warned(false);
+    fs::write(mount.path("y"), "y").expect("write");
+    std::thread::sleep(Duration::from_millis(800));
+    assert_eq!(mount.state("y"), "settling", "the mended policy is in force");
+}
+
+#[test]
+fn the_background_start_returns_when_the_mount_is_live() {
+    let place = Place::new("background");
+    let output = place.start(&[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.stdout.is_empty() && output.stderr.is_empty(), "silent: {output:?}");
+    assert!(is_mounted(&place.mnt));
+    fs::write(place.mnt.join("x"), "x").expect("write at once");
+    run(Command::new("cat").arg(place.mnt.join("x.seal")));
+    place.unmount();
+}
+
+#[test]
+fn sigterm_and_sigint_unmount_and_end_with_0() {
+    for signal in ["-TERM", "-INT"] {
+        let place = Place::new("signal");
+        let mut daemon = sealfs()
+            .arg("-f")
+            .arg(&place.store)
+            .arg(&place.mnt)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("sealfs");
+        let until = Instant::now() + Duration::from_secs(20);
+        while !is_mounted(&place.mnt) || fs::metadata(&place.mnt).is_err() {
+            assert!(Instant::now() < until, "not mounted");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // Until it has its signal handlers: the control socket comes last but one.
+        while !sealctl()
+            .arg("--store")
+            .arg(&place.store)
+            .arg("status")
+            .output()
+            .is_ok_and(|out| String::from_utf8_lossy(&out.stdout).contains("running"))
+        {
+            assert!(Instant::now() < until, "no daemon");
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        fs::write(place.mnt.join("x"), "settles").expect("write");
+        run(Command::new("kill").arg(signal).arg(daemon.id().to_string()));
+        let status = daemon.wait().expect("wait");
+        assert_eq!(status.code(), Some(0), "{signal}");
+        assert!(!is_mounted(&place.mnt));
+        // What was closed goes on after the next start.
+        assert!(place.start(&[]).status.success());
+        run(sealctl().args(["wait", "--timeout", "20s"]).arg(place.mnt.join("x")));
+        place.unmount();
+    }
+}
+
+#[test]
+fn mount_8_knows_the_type() {
+    let place = Place::new("mount8");
+    let program = PathBuf::from(sealfs().get_program());
+    let path =
+        format!("{}:{}", program.parent().expect("folder").display(), std::env::var("PATH").expect("PATH"));
+    // What mount(8) runs; mount itself sets PATH to the system's folders, where sealfs need not be here.
+    run(Command::new("mount.fuse3")
+        .arg(&place.store)
+        .arg(&place.mnt)
+        .args(["-t", "fuse.sealfs", "-o", "rw,noatime,nosuid"])
+        .env("PATH", path));
+    assert!(is_mounted(&place.mnt));
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    let line =
+        mounts.lines().find(|line| line.split(' ').nth(4) == place.mnt.to_str()).expect("line").to_owned();
+    assert!(
+        line.contains(" - fuse.sealfs ") && line.contains(place.store.to_str().expect("UTF-8")),
+        "{line}"
+    );
+    assert!(
+        line.contains("nosuid") && line.contains("nodev") && line.contains("default_permissions"),
+        "{line}"
+    );
+    fs::write(place.mnt.join("x"), "x").expect("write");
+    run(sealctl().arg("seal").arg(place.mnt.join("x")));
+    place.unmount();
+}
+
+#[test]
+fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
+    let place = Place::new("notify");
+    let socket = place.dir.join("notify");
+    let inbox = std::os::unix::net::UnixDatagram::bind(&socket).expect("socket");
+    inbox.set_read_timeout(Some(Duration::from_secs(20))).expect("timeout");
+    let mut daemon = sealfs()
+        .arg("-f")
+        .arg(&place.store)
+        .arg(&place.mnt)
+        .env("NOTIFY_SOCKET", &socket)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("sealfs");
+    let mut message = [0u8; 256];
+    let mut next = || {
+        let size = inbox.recv(&mut message).expect("a message");
+        String::from_utf8_lossy(&message[..size]).into_owned()
+    };
+    assert!(next().contains("READY=1"));
+    assert!(is_mounted(&place.mnt));
+    fs::write(place.mnt.join("x"), "x").expect("write");
+    run(Command::new("kill").arg(daemon.id().to_string()));
+    assert!(next().contains("STOPPING=1"));
+    assert_eq!(daemon.wait().expect("wait").code(), Some(0));
+}
+
+#[test]
+fn a_read_only_mount_writes_nothing_and_seals_nothing() {
+    let mut mount = Mount::new("read-only", QUICK);
+    mount.sealed("old", b"old");
+    mount.stop();
+    let place = Place { dir: mount.dir.clone(), store: mount.store.clone(), mnt: mount.mnt.clone() };
+    for how in [&["-r"][..], &["-o", "ro"]] {
+        assert!(place.start(how).status.success());
+        assert_eq!(fs::read(place.mnt.join("old")).expect("read"), b"old");
+        assert_eq!(errno(fs::write(place.mnt.join("new"), "new")), libc::EROFS);
+        assert_eq!(errno(fs::remove_file(place.mnt.join("old"))), libc::EROFS);
+        run(sealctl().arg("verify").arg(place.mnt.join("old")));
+        assert!(run(sealctl().arg("--store").arg(&place.store).arg("status")).contains("read-only"));
+        place.unmount();
+    }
+}
+
+#[test]
+fn a_dead_mount_of_a_killed_daemon_is_cleared_at_the_next_start() {
+    let place = Place::new("dead");
+    assert!(place.start(&[]).status.success());
+    run(Command::new("kill").arg("-9").arg(place.pid().to_string()));
+    let until = Instant::now() + Duration::from_secs(10);
+    while fs::metadata(&place.mnt).is_ok() {
+        assert!(Instant::now() < until, "still served");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let output = place.start(&[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    fs::write(place.mnt.join("x"), "x").expect("write");
+    place.unmount();
+    assert!(!is_mounted(&place.mnt), "one mount only");
+}
+
+#[test]
+fn what_the_daemon_logs_goes_where_the_log_level_says() {
+    let place = Place::new("log");
+    let log = fs::File::create(place.dir.join("log")).expect("log");
+    let mut daemon = sealfs()
+        .arg("-f")
+        .arg(&place.store)
+        .arg(&place.mnt)
+        .env("SEALFS_LOG", "error")
+        .stderr(log)
+        .spawn()
+        .expect("sealfs");
+    let until = Instant::now() + Duration::from_secs(20);
+    while !is_mounted(&place.mnt) {
+        assert!(Instant::now() < until, "not mounted");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    fs::write(place.mnt.join("x"), "x").expect("write");
+    run(Command::new("umount").arg(&place.mnt));
+    assert_eq!(daemon.wait().expect("wait").code(), Some(0));
+    assert_eq!(fs::read_to_string(place.dir.join("log")).expect("log"), "");
 }

@@ -115,6 +115,8 @@ fn converse(stream: &UnixStream, vfs: &Vfs, about: &dyn About) -> io::Result<()>
         if let Some(error) = broken {
             return Err(error);
         }
+        // Before the last word: who has it may unmount at once, and a descriptor of ours would keep the mount busy.
+        drop((fd, fds));
         match answer {
             Ok(()) => send(&Reply::End)?,
             Err(Refused { code, message }) => send(&Reply::Error { code, message })?,

@@ -30,8 +30,13 @@ pub fn start(args: &Args) -> Result<(), StartError> {
     if told.trim() == "ready" {
         return Ok(());
     }
-    // It has told its error itself.
+    // It has told its error itself, unless it had no time to.
     let status = daemon.wait().map_err(|error| failed("daemon", error))?;
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        return Err(StartError::failed(format!(
+            "the daemon ended by signal {signal} before the mount was live"
+        )));
+    }
     let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
     std::process::exit(i32::from(code));
 }

@@ -33,7 +33,8 @@ impl Housekeeper {
     /// Runs until stopped; then writes down what is left.
     pub fn run(&self) {
         let (mut ticks, mut anchored, mut swept) = (0u64, Instant::now(), Instant::now());
-        let mut seen = modified(&self.policy_file);
+        // Nothing seen yet: it may have changed since it was read, before this thread ran.
+        let mut seen = None;
         while !self.stopped.load(Ordering::Acquire) {
             std::thread::sleep(TICK);
             ticks += 1;
@@ -43,8 +44,8 @@ impl Housekeeper {
             }
             self.each_second();
             let now = modified(&self.policy_file);
-            if now != seen || self.reload.swap(false, Ordering::AcqRel) {
-                seen = now;
+            if seen != Some(now) || self.reload.swap(false, Ordering::AcqRel) {
+                seen = Some(now);
                 self.reload_policy();
             }
             if anchored.elapsed() >= ANCHOR_EVERY {
@@ -123,8 +124,8 @@ impl Housekeeper {
                 return;
             }
         };
-        *self.policy_error.lock() = None;
         if policy.digest() == parts.policy.get().digest() {
+            *self.policy_error.lock() = None;
             return;
         }
         let logged = note_policy(&self.vfs, policy.digest());
@@ -135,6 +136,7 @@ impl Housekeeper {
         }
         tracing::info!(sha256 = %policy.digest(), "new policy in force");
         parts.policy.set(policy);
+        *self.policy_error.lock() = None;
     }
 }
 

@@ -43,8 +43,12 @@ pub fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            if !error.use_stderr() {
+                let _ = error.print();
+                return ExitCode::SUCCESS;
+            }
+            eprintln!("sealfs: {}", one_line(&error.render().to_string()));
+            return ExitCode::from(2);
         }
     };
     let done = match args.options() {
@@ -59,4 +63,11 @@ pub fn main() -> ExitCode {
             ExitCode::from(error.code)
         }
     }
+}
+
+/// The first paragraph of what clap says of wrong arguments, on one line.
+fn one_line(text: &str) -> String {
+    let text = text.trim_start().trim_start_matches("error:");
+    let first: Vec<&str> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+    format!("{}; 'sealfs --help' tells what goes", first.join(" ").trim()).replace(char::is_control, " ")
 }

@@ -105,6 +105,7 @@ pub fn run(args: &Args, options: &Options) -> Result<(), StartError> {
     let _ = std::fs::remove_file(&socket);
     stopped.store(true, Ordering::Release);
     let _ = keeper.join();
+    vfs.parts().pipeline.release_flushed();
     vfs.parts().pipeline.stop();
     if !vfs.parts().read_only {
         vfs.parts().pipeline.mark_closed(true);

@@ -219,6 +219,24 @@ impl Pipeline {
         self.inner.settle(life, &mut state, size, |settles| Event::LastClosed { settles });
     }
 
+    /// After an unmount: what was closed but whose release the kernel had no time to tell is released. (Only
+    /// a detached mount leaves files that are really open; those were not flushed, and will be torn.)
+    pub fn release_flushed(&self) {
+        for life in self.lives().all() {
+            let (handles, path) = {
+                let state = life.lock();
+                if state.over || state.writers.is_empty() || !state.all_flushed() {
+                    continue;
+                }
+                (state.writers.keys().copied().collect::<Vec<_>>(), state.path.clone())
+            };
+            let size = self.inner.setup.tree.stat_path(&path).map_or(0, |meta| meta.size);
+            for handle in handles {
+                self.released(&life, handle, size);
+            }
+        }
+    }
+
     /// The file was renamed to `path`; the caller holds the namespace lock for writing.
     ///
     /// # Errors
