@@ -15,7 +15,7 @@ use crate::store::Lease;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotSealed {
     /// A writer has it.
-    #[error("it is still open for writing")]
+    #[error("it is still open for writing; it is sealed after its last close")]
     StillOpen,
     /// Its writer was killed.
     #[error("it is torn: its writer was killed; write it anew, or keep it with 'sealctl seal --torn'")]
@@ -30,7 +30,7 @@ pub enum NotSealed {
     #[error("sealing failed: {0}")]
     Failed(String),
     /// The time given is over.
-    #[error("it was not sealed in time")]
+    #[error("it was not sealed in time; 'sealctl stat' tells what it waits for")]
     Late,
 }
 
