@@ -150,7 +150,21 @@ impl Asked<'_> {
 
     fn view(&self) -> Result<FileView, Refused> {
         let target = self.target()?;
-        Ok(view::of_standing(self.vfs, &target.path, &target.meta, &target.standing))
+        let view = view::of_standing(self.vfs, &target.path, &target.meta, &target.standing);
+        // A hash can tell a short secret; the descriptor may be one that cannot read.
+        let sha256 = view.sha256.filter(|_| self.may_read(&target.meta));
+        Ok(FileView { sha256, ..view })
+    }
+
+    fn may_read(&self, meta: &Meta) -> bool {
+        let bits = if self.peer.uid == meta.uid {
+            0o400
+        } else if self.peer.gids.contains(&meta.gid) {
+            0o040
+        } else {
+            0o004
+        };
+        self.peer.is_root() || meta.perm & bits != 0 || self.has(Role::Auditor)
     }
 
     fn why(&self, send: Items<'_>) -> Result<(), Refused> {

@@ -1,13 +1,15 @@
 //! The answering side of the control socket: checks who asks, then does it through the file system's rules.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::frame;
 use super::handle::{Asked, Refused};
@@ -15,8 +17,10 @@ use super::peer::Peer;
 use super::protocol::{Reply, Request};
 use crate::vfs::Vfs;
 
-/// Connections at a time; one more is closed at once.
+/// Connections at a time; one more is closed at once. Root is not counted: nobody can lock it out.
 const CONNECTIONS: usize = 128;
+/// Of these, so many for one user.
+const CONNECTIONS_EACH: usize = 16;
 /// How long a connection may be silent between requests.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -55,26 +59,27 @@ impl Listener {
 
     /// Serves until the process ends, a thread a connection.
     pub fn serve(&self, vfs: &Arc<Vfs>, about: &Arc<dyn About>) {
-        let open = Arc::new(AtomicUsize::new(0));
+        let open: Arc<Mutex<HashMap<u32, usize>>> = Arc::default();
         for stream in self.socket.incoming() {
             let Ok(stream) = stream else {
                 // Out of descriptors, most likely: not worth a busy loop.
                 std::thread::sleep(Duration::from_millis(50));
                 continue;
             };
-            if open.fetch_add(1, Ordering::AcqRel) >= CONNECTIONS {
-                open.fetch_sub(1, Ordering::AcqRel);
+            let Ok(peer) = Peer::of(&stream) else { continue };
+            if !admit(&open, &peer) {
                 continue;
             }
-            let (vfs, about, counted) = (Arc::clone(vfs), Arc::clone(about), Arc::clone(&open));
+            let place = Place { open: Arc::clone(&open), uid: peer.uid };
+            let (vfs, about) = (Arc::clone(vfs), Arc::clone(about));
             let spawned = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
-                if let Err(error) = converse(&stream, &vfs, &*about) {
+                let _place = place;
+                if let Err(error) = converse(&stream, &peer, &vfs, &*about) {
                     tracing::debug!(%error, "control connection ended");
                 }
-                counted.fetch_sub(1, Ordering::AcqRel);
             });
-            if spawned.is_err() {
-                open.fetch_sub(1, Ordering::AcqRel);
+            if let Err(error) = spawned {
+                tracing::warn!(%error, "no thread for a control connection");
             }
         }
     }
@@ -86,8 +91,36 @@ impl Drop for Listener {
     }
 }
 
-fn converse(stream: &UnixStream, vfs: &Vfs, about: &dyn About) -> io::Result<()> {
-    let peer = Peer::of(stream)?;
+/// A connection's place in the counts; given back when it ends in any way.
+struct Place {
+    open: Arc<Mutex<HashMap<u32, usize>>>,
+    uid: u32,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.open.lock();
+        if let Some(count) = open.get_mut(&self.uid) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.uid);
+            }
+        }
+    }
+}
+
+fn admit(open: &Mutex<HashMap<u32, usize>>, peer: &Peer) -> bool {
+    let mut open = open.lock();
+    let others: usize = open.iter().filter(|(uid, _)| **uid != 0).map(|(_, count)| count).sum();
+    let own = open.entry(peer.uid).or_default();
+    if !peer.is_root() && (*own >= CONNECTIONS_EACH || others >= CONNECTIONS) {
+        return false;
+    }
+    *own += 1;
+    true
+}
+
+fn converse(stream: &UnixStream, peer: &Peer, vfs: &Vfs, about: &dyn About) -> io::Result<()> {
     stream.set_read_timeout(Some(SILENCE))?;
     stream.set_write_timeout(Some(SILENCE))?;
     while let Some((body, mut fds)) = frame::receive(stream)? {
@@ -103,7 +136,7 @@ fn converse(stream: &UnixStream, vfs: &Vfs, about: &dyn About) -> io::Result<()>
                 continue;
             }
         };
-        let asked = Asked { vfs, about, peer: &peer, fd: fd.as_ref() };
+        let asked = Asked { vfs, about, peer, fd: fd.as_ref() };
         let mut broken = None;
         let answer = asked.answer(request, &mut |item| match send(&Reply::Item(item)) {
             Ok(()) => true,

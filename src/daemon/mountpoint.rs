@@ -35,6 +35,15 @@ pub fn check(path: &Path, store: &Path, options: &Options) -> Result<PathBuf, St
     Ok(absolute)
 }
 
+/// Whether the store at this absolute path is mounted anywhere.
+pub fn is_mounted(store: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts.lines().any(|line| {
+        let source = line.split_once(" - fuse.sealfs ").and_then(|(_, rest)| rest.split(' ').next());
+        source.is_some_and(|source| unescape(source) == store)
+    })
+}
+
 fn clear_dead(path: &Path) -> Result<(), StartError> {
     tracing::warn!(path = %path.display(), "clearing the mount that a dead daemon left");
     rustix::mount::unmount(path, rustix::mount::UnmountFlags::DETACH)

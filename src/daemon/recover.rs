@@ -42,7 +42,13 @@ pub fn trusted(files: &mut [(u64, Found)], index: &Index, tree: &Tree) -> Result
 }
 
 /// Begins the lives again.
-pub fn adopt(files: Vec<(u64, Found)>, index: &Index, tree: &Tree, pipeline: &Pipeline) -> (u64, u64) {
+pub fn adopt(
+    files: Vec<(u64, Found)>,
+    index: &Index,
+    tree: &Tree,
+    pipeline: &Pipeline,
+    read_only: bool,
+) -> (u64, u64) {
     let (mut settling, mut torn) = (0, 0);
     for (ino, found) in files {
         let Ok(meta) = tree.stat_path(&found.path) else { continue };
@@ -56,6 +62,7 @@ pub fn adopt(files: Vec<(u64, Found)>, index: &Index, tree: &Tree, pipeline: &Pi
             continue;
         }
         if kind == ArtifactKind::File
+            && !read_only
             && let Ok(file) = tree.open_path(&found.path)
         {
             // Frozen for a seal that was not committed.

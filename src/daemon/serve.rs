@@ -24,11 +24,13 @@ use crate::model::Origin;
 use crate::policy::{Current, Policy};
 use crate::provenance;
 use crate::seal::{Journal, Keys, Lives, Pipeline, SealEvent, Setup};
-use crate::store::{self, Abilities, Layout, Places, StoreLock, SystemNames, Tree};
+use crate::store::{self, Abilities, Layout, LockError, Places, StoreLock, SystemNames, Tree};
 use crate::vfs::{CacheEvent, Notes, NotesInbox, Parts, Refusals, Vfs};
 
 /// Threads that serve the kernel. Few requests compute; some wait for the disk.
 const THREADS: usize = 8;
+/// How long a start waits for a daemon of the same store that is unmounted and ending.
+const LAST_SEALS: std::time::Duration = std::time::Duration::from_secs(10);
 
 fn failed(what: impl std::fmt::Display, error: impl std::fmt::Display) -> StartError {
     StartError::failed(format!("{what}: {error}"))
@@ -39,11 +41,12 @@ pub fn run(args: &Args, options: &Options) -> Result<(), StartError> {
     let filter = EnvFilter::try_from_env("SEALFS_LOG").unwrap_or_else(|_| EnvFilter::new("info,fuser=error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     ignore_lease_breaks();
+    raise_descriptors();
 
     let layout = Layout::open(&args.store).map_err(|error| StartError::failed(error.to_string()))?;
     let mountpoint = mountpoint::check(&args.mountpoint, layout.root(), options)?;
     let who = format!("sealfs (process {}), mounted on {}", std::process::id(), mountpoint.display());
-    let _lock = StoreLock::take(&layout, &who).map_err(|error| failed(layout.root().display(), error))?;
+    let _lock = take_lock(&layout, &who)?;
 
     let (events, seen) = crossbeam_channel::unbounded();
     let (cache, told) = crossbeam_channel::unbounded();
@@ -115,6 +118,20 @@ pub fn run(args: &Args, options: &Options) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Takes the store's lock. A daemon that was just unmounted still finishes its seals: it is waited for.
+fn take_lock(layout: &Layout, who: &str) -> Result<StoreLock, StartError> {
+    let until = Instant::now() + LAST_SEALS;
+    loop {
+        match StoreLock::take(layout, who) {
+            Ok(lock) => return Ok(lock),
+            Err(LockError::Busy(_)) if !mountpoint::is_mounted(layout.root()) && Instant::now() < until => {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+            Err(error) => return Err(failed(layout.root().display(), error)),
+        }
+    }
+}
+
 struct Built {
     vfs: Arc<Vfs>,
     notes: NotesInbox,
@@ -175,14 +192,13 @@ fn build(
         origin: origin.to_string(),
         journal,
         abilities,
+        read_only: options.read_only,
         events,
     };
     let pipeline = Pipeline::start(setup).map_err(|error| failed("pipeline", error))?;
-    if !options.read_only {
-        let (settling, torn) = recover::adopt(files, &index, &tree, &pipeline);
-        if settling + torn > 0 {
-            tracing::info!(settling, torn, "files of the last daemon taken over");
-        }
+    let (settling, torn) = recover::adopt(files, &index, &tree, &pipeline, options.read_only);
+    if settling + torn > 0 {
+        tracing::info!(settling, torn, "files of the last daemon taken over");
     }
     let (notes, inbox) = Notes::new();
     let parts = Parts {
@@ -259,6 +275,16 @@ fn fallbacks(parts: &Parts, options: &Options) -> Vec<String> {
 fn ignore_lease_breaks() {
     // SAFETY: SIG_IGN for SIGIO installs no handler of ours.
     unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
+}
+
+/// Descriptors are what open and remembered files cost: as many as the system gives.
+fn raise_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(%error, "limit of descriptors not raised");
+    }
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>, StartError> {

@@ -33,7 +33,8 @@ pub struct Found {
 }
 
 struct Open {
-    file: File,
+    /// None where nothing is to be written.
+    file: Option<File>,
     size: u64,
 }
 
@@ -78,11 +79,18 @@ impl Journal {
         Ok(Journal { path: path.to_owned(), boot: boot.to_owned(), open: Mutex::new(open) })
     }
 
+    /// A journal that is only read: what it says stays as the last writer left it.
+    #[must_use]
+    pub fn read_only(path: &Path, boot: &str) -> Self {
+        let open = Open { file: None, size: 0 };
+        Journal { path: path.to_owned(), boot: boot.to_owned(), open: Mutex::new(open) }
+    }
+
     fn append(&self, line: &str) {
         let mut open = self.open.lock();
         // One write a line: a killed daemon leaves whole lines. A full disk loses the line, not the file:
         // what is not in the journal is torn after a restart, never sealed by mistake.
-        if open.file.write_all(line.as_bytes()).is_ok() {
+        if open.file.as_mut().is_some_and(|file| file.write_all(line.as_bytes()).is_ok()) {
             open.size += line.len() as u64;
         }
     }
@@ -172,7 +180,7 @@ fn write_anew(path: &Path, boot: &str, files: &HashMap<u64, Found>) -> io::Resul
     file.set_len(0)?;
     file.write_all(text.as_bytes())?;
     std::fs::rename(&temporary, path)?;
-    Ok(Open { file, size: text.len() as u64 })
+    Ok(Open { file: Some(file), size: text.len() as u64 })
 }
 
 fn replay(files: &mut HashMap<u64, Found>, line: &str) {

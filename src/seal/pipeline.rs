@@ -51,6 +51,8 @@ pub struct Setup {
     pub journal: Journal,
     /// What the backing file system can do.
     pub abilities: Abilities,
+    /// Whether nothing may be sealed or written down.
+    pub read_only: bool,
     /// Where seals are told, for the kernel's caches.
     pub events: Sender<SealEvent>,
 }

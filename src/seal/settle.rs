@@ -49,7 +49,7 @@ impl Inner {
         let has_content = size > 0 || life.kind == ArtifactKind::Symlink;
         let Ok(next) = state.state.on(event(closes && has_content)) else { return };
         state.state = next;
-        if next == State::Torn {
+        if next == State::Torn || self.setup.read_only {
             return;
         }
         self.setup.journal.closed(life.ino, &state.path);
@@ -83,6 +83,9 @@ impl Inner {
     ) -> Result<(), NotSealed> {
         if state.over {
             return Err(NotSealed::Gone);
+        }
+        if self.setup.read_only {
+            return Err(NotSealed::Rule("the mount is read-only".to_owned()));
         }
         let policy = self.setup.policy.get();
         let rule = policy.decide(&state.path);

@@ -19,5 +19,5 @@ pub use places::{Place, Places, ROOT};
 pub use probe::{Abilities, probe};
 pub use tree::{
     Entry, EntryKind, Meta, SetTime, Tree, create_at, list, mkdir_at, open_at, readlink_at, remove_at,
-    rename_at, set_owner, set_perm, set_times, set_times_at, stat_at, stat_fd, symlink_at,
+    rename_at, reopen, set_owner, set_perm, set_times, set_times_at, stat_at, stat_fd, symlink_at,
 };

@@ -5,6 +5,8 @@
 //! still remembers the old one gets another generation.
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -31,6 +33,9 @@ struct Node {
     generation: u64,
     /// The name is gone; only what is open still reaches it.
     unlinked: bool,
+    /// Keeps the inode (`O_PATH`) while the kernel remembers it without a name: its number must not come
+    /// again for another file, and who has just looked it up may still open it.
+    ghost: Option<Arc<OwnedFd>>,
 }
 
 /// The table of inodes that the kernel knows. Each call is atomic; what must stay true over several calls
@@ -53,9 +58,11 @@ impl Places {
             lookups: 0,
             generation: 0,
             unlinked: false,
+            ghost: None,
         });
         if node.unlinked {
             node.unlinked = false;
+            node.ghost = None;
             node.generation += 1;
         }
         if node.parent != parent || &*node.name != name {
@@ -71,11 +78,14 @@ impl Places {
         let mut nodes = self.nodes.lock();
         let Some(node) = nodes.get_mut(&ino) else { return true };
         node.lookups = node.lookups.saturating_sub(times);
-        if node.lookups == 0 {
-            nodes.remove(&ino);
-            return true;
+        if node.lookups > 0 {
+            return false;
         }
-        false
+        let gone = nodes.remove(&ino);
+        // Its last descriptor may be closed here, which frees the blocks of a file: not under the lock.
+        drop(nodes);
+        drop(gone);
+        true
     }
 
     /// Where the inode stands; `None` if its name is gone, or it was never told of.
@@ -105,11 +115,17 @@ impl Places {
         }
     }
 
-    /// The name is gone.
-    pub fn unlinked(&self, ino: u64) {
+    /// The name is gone; `ghost`, opened before, keeps the inode while the kernel remembers it.
+    pub fn unlinked(&self, ino: u64, ghost: Option<OwnedFd>) {
         if let Some(node) = self.nodes.lock().get_mut(&ino) {
             node.unlinked = true;
+            node.ghost = ghost.map(Arc::new);
         }
+    }
+
+    /// What keeps an inode whose name is gone.
+    pub fn ghost(&self, ino: u64) -> Option<Arc<OwnedFd>> {
+        self.nodes.lock().get(&ino)?.ghost.clone()
     }
 
     /// How many inodes the kernel knows.
@@ -135,7 +151,7 @@ mod tests {
         assert_eq!(places.path(11).unwrap().as_str(), "a/b");
         places.moved(10, ROOT, "c");
         assert_eq!(places.path(11).unwrap().as_str(), "c/b");
-        places.unlinked(11);
+        places.unlinked(11, None);
         assert_eq!(places.path(11), None);
         assert!(!places.forget(11, 1));
         assert!(places.forget(11, 1));
@@ -146,7 +162,7 @@ mod tests {
     fn a_reused_number_has_another_generation_and_one_count() {
         let places = Places::default();
         assert_eq!(places.remember(20, ROOT, "old", 3), 0);
-        places.unlinked(20);
+        places.unlinked(20, None);
         assert_eq!(places.remember(20, ROOT, "new", 1), 1);
         assert!(!places.forget(20, 3), "the old life's forgets do not take the new one's");
         assert_eq!(places.path(20).unwrap().as_str(), "new");

@@ -292,6 +292,15 @@ fn proc_path(file: impl AsFd) -> String {
     format!("/proc/self/fd/{}", file.as_fd().as_raw_fd())
 }
 
+/// Opens for reading what an `O_PATH` descriptor is of, also when its name is gone.
+///
+/// # Errors
+/// What `open(2)` reports.
+pub fn reopen(file: impl AsFd) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    Ok(rustix::fs::open(proc_path(file), flags, Mode::empty())?)
+}
+
 /// Sets permission bits; set-id bits of files must have been masked by the caller.
 ///
 /// # Errors

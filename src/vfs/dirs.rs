@@ -217,7 +217,8 @@ impl Vfs {
     pub fn make_dir(&self, caller: Caller, parent: u64, name: &OsStr, perm: u32) -> Result<Attr, Fault> {
         let name = self.new_name(caller, parent, name, "mkdir")?;
         let _still = self.lives().namespace.read();
-        let (dir, _) = self.folder(parent)?;
+        let (dir, folder) = self.folder(parent)?;
+        self.check_vacant(caller, &folder.join(name), "mkdir")?;
         let inherited = store::stat_fd(&*dir)?.perm & 0o2000;
         store::mkdir_at(&*dir, name, perm & 0o1777)?;
         let made = store::open_at(&*dir, name, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY)
@@ -252,9 +253,10 @@ impl Vfs {
         }
         let _alone = self.lives().namespace.write();
         let found = self.find(parent, name)?;
+        let ghost = found.ghost();
         store::remove_at(&*found.dir, name, true)?;
         self.parts.tree.drop_dir(found.meta.ino);
-        self.parts.places.unlinked(found.meta.ino);
+        self.parts.places.unlinked(found.meta.ino, ghost);
         Ok(())
     }
 }

@@ -25,7 +25,14 @@ impl Vfs {
         if let Some((base, kind)) = Sidecar::parse(name) {
             return self.sidecar_lookup(parent, base, kind);
         }
-        let found = self.find(parent, name)?;
+        let found = match self.find(parent, name) {
+            Err(Fault::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+                let folder = self.parts.places.path(parent).ok_or(Fault::Stale)?;
+                self.check_absent(&folder.join(name))?;
+                return Err(Fault::NotFound);
+            }
+            found => found?,
+        };
         let mut attr = self.attr_at(&found.path, &found.meta)?;
         attr.generation = self.parts.places.remember(attr.ino, parent, name, 1);
         Ok(attr)
@@ -70,8 +77,11 @@ impl Vfs {
     }
 
     fn attr_open(&self, ino: u64) -> Result<Attr, Fault> {
-        let anchor = self.handles.anchor(ino).ok_or(Fault::Stale)?;
-        let mut meta = store::stat_fd(anchor.file())?;
+        let mut meta = match (self.handles.anchor(ino), self.parts.places.ghost(ino)) {
+            (Some(anchor), _) => store::stat_fd(anchor.file())?,
+            (None, Some(ghost)) => store::stat_fd(&*ghost)?,
+            (None, None) => return Err(Fault::Stale),
+        };
         meta.nlink = 0;
         let mut attr = self.attr_of(&meta, None).ok_or(Fault::Stale)?;
         attr.nlink = 0;

@@ -26,11 +26,13 @@ mod special;
 mod symlink;
 mod xattr;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
+use parking_lot::Mutex;
 
 pub use attr::{Attr, Kind};
 pub use dirs::{DirEntry, DirPlus};
@@ -121,6 +123,8 @@ pub struct Vfs {
     handles: Arc<Handles>,
     next_staged: AtomicU64,
     held_back: data::HeldBack,
+    /// Seals whose backing file was found missing, and that was logged.
+    missing: Mutex<HashSet<i64>>,
 }
 
 impl Vfs {
@@ -136,6 +140,7 @@ impl Vfs {
             handles: Arc::default(),
             next_staged: AtomicU64::new(0),
             held_back: data::HeldBack::default(),
+            missing: Mutex::default(),
         })
     }
 

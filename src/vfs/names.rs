@@ -21,14 +21,17 @@ impl Vfs {
             let path = crate::model::RelPath::root().join(special::FOLDER).join(name);
             return Err(self.refuse(caller, &path, "unlink", "'/.seal' is made by sealfs"));
         }
-        let _still = self.lives().namespace.read();
+        // Alone: between the end of a life and the end of its name nobody may look. The inode itself goes when
+        // the kernel forgets it, so this is quick for large files too.
+        let _alone = self.lives().namespace.write();
         if let Some((base, _)) = Sidecar::parse(name) {
             return self.unlink_sidecar(caller, parent, base, name);
         }
         let found = self.find(parent, name)?;
+        let ghost = found.ghost();
         self.remove_name(caller, &found, "unlink", &Ending::Removed)?;
         store::remove_at(&*found.dir, name, false)?;
-        self.parts.places.unlinked(found.meta.ino);
+        self.parts.places.unlinked(found.meta.ino, ghost);
         if found.meta.kind == EntryKind::Symlink {
             self.note_symlink(caller, &found.path, None);
         }
@@ -87,10 +90,11 @@ impl Vfs {
             let path = self.parts.places.path(parent).ok_or(Fault::Stale)?.join(name);
             return Err(self.refuse(caller, &path, "link", "sidecars and '/.seal' stay with their files"));
         }
-        let still = self.lives().namespace.read();
+        let still = self.lives().namespace.write();
         let source = self.find_ino(ino)?;
         let (dir, folder) = self.folder(parent)?;
         let path = folder.join(name);
+        self.check_vacant(caller, &path, "link")?;
         let policy = self.parts.policy.get();
         if policy.decide(&path).hardlink == Hardlink::Refuse {
             self.refuse(caller, &path, "link", "policy refuses hard links here (hardlink = \"refuse\")");
@@ -103,7 +107,7 @@ impl Vfs {
                 drop(still);
                 let (staged, staging) = (self.staged_name(), self.parts.staging.root());
                 let meta = super::copy::copy_file(&file, staging, &staged)?;
-                let still = self.lives().namespace.read();
+                let still = self.lives().namespace.write();
                 if let Err(error) = store::rename_at(staging, &staged, &*dir, name, false) {
                     let _ = store::remove_at(staging, &staged, false);
                     return Err(error.into());
@@ -124,7 +128,7 @@ impl Vfs {
     /// What a hard link became begins its own life; the namespace lock is held.
     fn linked(
         &self,
-        _still: &parking_lot::RwLockReadGuard<'_, ()>,
+        _still: &parking_lot::RwLockWriteGuard<'_, ()>,
         caller: Caller,
         parent: u64,
         name: &str,

@@ -56,8 +56,10 @@ impl Vfs {
         flags: i32,
     ) -> Result<(Attr, Opened), Fault> {
         let name = self.new_name(caller, parent, name, "create")?;
-        let _still = self.lives().namespace.read();
+        // Alone: until its life has begun, nobody may look at it.
+        let _alone = self.lives().namespace.write();
         let (dir, folder) = self.folder(parent)?;
+        self.check_vacant(caller, &folder.join(name), "create")?;
         let access = if self.passthrough() { OFlags::RDONLY } else { OFlags::RDWR };
         let file = match store::create_at(&*dir, name, access, perm & FILE_PERM) {
             Ok(file) => file,
@@ -190,9 +192,13 @@ impl Vfs {
             Ok(found) => found,
             Err(fault) => {
                 drop(still);
-                return done(match self.handles.anchor(ino) {
-                    // Reopened through /proc after its name is gone.
-                    Some(_) if !write => self.opened(ino, false, false, || Err(Fault::Stale)),
+                let ghost = self.parts.places.ghost(ino);
+                // The name is gone since it was looked up, or it is reopened through /proc.
+                return done(match (self.handles.anchor(ino).is_some(), ghost) {
+                    (true, _) if !write => self.opened(ino, false, false, || Err(Fault::Stale)),
+                    (false, Some(ghost)) if !write => {
+                        self.opened(ino, false, false, || Ok(store::reopen(&*ghost)?))
+                    }
                     _ => Err(fault),
                 });
             }

@@ -73,8 +73,9 @@ impl Vfs {
         {
             let _ = store::set_immutable(file, false);
         }
+        let ghost = store::open_at(&dir, name, rustix::fs::OFlags::PATH).ok();
         store::remove_at(&dir, name, false)?;
-        self.parts.places.unlinked(meta.ino);
+        self.parts.places.unlinked(meta.ino, ghost);
         let folder = self.number(store::stat_fd(&dir)?.ino);
         let _ = self.parts.cache.send(CacheEvent::Name(folder, name.to_owned()));
         Ok(())

@@ -61,6 +61,9 @@ impl Vfs {
         if to_path.is_within(&from.path) {
             return Err(Fault::Invalid);
         }
+        if replaced.is_none() {
+            self.check_vacant(caller, &to_path, "rename")?;
+        }
         self.kinds_fit(&from, replaced.as_ref())?;
         let moving = self.check_moving(caller, &from)?;
         if let Some(replaced) = replaced.as_ref().filter(|found| found.meta.kind != EntryKind::Dir) {
@@ -74,8 +77,15 @@ impl Vfs {
         if let Some(replaced) = replaced.as_ref().filter(|found| found.meta.kind != EntryKind::Dir) {
             self.remove_name(caller, replaced, "rename over", &Ending::Replaced)?;
         }
+        let ghost = replaced.as_ref().and_then(Found::ghost);
         store::rename_at(&*from.dir, name, &*to_dir, new_name, replace)?;
-        self.moved(caller, &from, &to_path, new_parent, replaced.as_ref(), moving);
+        if let Some(replaced) = &replaced {
+            self.parts.places.unlinked(replaced.meta.ino, ghost);
+            if replaced.meta.kind == EntryKind::Dir {
+                self.parts.tree.drop_dir(replaced.meta.ino);
+            }
+        }
+        self.moved(caller, &from, &to_path, new_parent, moving);
         Ok(())
     }
 
@@ -169,21 +179,7 @@ impl Vfs {
     }
 
     /// Bookkeeping after the rename: names by number, lives, journal, log.
-    fn moved(
-        &self,
-        caller: Caller,
-        from: &Found,
-        to: &RelPath,
-        new_parent: u64,
-        replaced: Option<&Found>,
-        moving: Moving,
-    ) {
-        if let Some(replaced) = replaced {
-            self.parts.places.unlinked(replaced.meta.ino);
-            if replaced.meta.kind == EntryKind::Dir {
-                self.parts.tree.drop_dir(replaced.meta.ino);
-            }
-        }
+    fn moved(&self, caller: Caller, from: &Found, to: &RelPath, new_parent: u64, moving: Moving) {
         self.parts.places.moved(from.meta.ino, new_parent, to.name());
         self.parts.pipeline.journal().renamed(&from.path, to);
         if let Moving::Life(life) = &moving {

@@ -27,6 +27,13 @@ pub(super) struct Found {
     pub meta: Meta,
 }
 
+impl Found {
+    /// Keeps the inode when its name goes; see [`crate::store::Places::unlinked`].
+    pub fn ghost(&self) -> Option<OwnedFd> {
+        store::open_at(&*self.dir, &self.name, rustix::fs::OFlags::PATH).ok()
+    }
+}
+
 impl Vfs {
     /// The folder with this number, and its path.
     pub(super) fn folder(&self, ino: u64) -> Result<(Arc<OwnedFd>, RelPath), Fault> {
@@ -43,6 +50,37 @@ impl Vfs {
             return Err(Fault::NotFound);
         }
         Ok(Found { path: folder.join(name), dir, name: name.to_owned(), meta })
+    }
+
+    /// A name that is to be made must have no seal: a retained file whose backing file is missing keeps its
+    /// name; an expired one's ends.
+    pub(super) fn check_vacant(
+        &self,
+        caller: Caller,
+        path: &RelPath,
+        operation: &'static str,
+    ) -> Result<(), Fault> {
+        let Some(record) = self.parts.index.read().find(path)? else { return Ok(()) };
+        if self.parts.tree.stat_path(path).is_ok() {
+            // It is there, made and sealed since the kernel looked: the call itself will say so.
+            return Ok(());
+        }
+        tracing::error!(%path, "BACKING FILE MISSING");
+        let _permit = self.permit(caller, &record, operation)?;
+        self.end_seal(caller, &record, &crate::ledger::Ending::Replaced)
+    }
+
+    /// Nothing is found at a path: that must be so in the index too. A sealed file whose backing file is
+    /// missing has been altered on the raw disk; that is logged once and told as `EIO`.
+    pub(super) fn check_absent(&self, path: &RelPath) -> Result<(), Fault> {
+        let Some(record) = self.parts.index.read().find(path)? else { return Ok(()) };
+        if self.missing.lock().insert(record.id) {
+            tracing::error!(%path, "BACKING FILE MISSING: reading it is refused");
+            let mut batch = self.parts.index.batch(&self.parts.clock)?;
+            batch.altered(&record, "missing")?;
+            batch.commit()?;
+        }
+        if record.is_expired(self.parts.clock.now()) { Ok(()) } else { Err(Fault::Altered) }
     }
 
     /// The inode by its name; `Stale` if that is gone.
@@ -77,7 +115,8 @@ impl Vfs {
     }
 
     fn adopt_unknown(&self, path: &RelPath, meta: &Meta) -> Arc<Life> {
-        if let Ok(file) = self.parts.tree.open_path(path)
+        if !self.parts.read_only
+            && let Ok(file) = self.parts.tree.open_path(path)
             && store::is_immutable(&file)
         {
             // Frozen by a seal that was never committed.

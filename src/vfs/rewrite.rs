@@ -31,6 +31,7 @@ impl Vfs {
         if meta.ino != found.meta.ino {
             return Err(Fault::Stale);
         }
+        let ghost = found.ghost();
         let (swap, staging) = (self.staged_name(), self.parts.staging.root());
         let new = store::create_at(staging, &swap, OFlags::RDONLY, meta.perm & 0o777)?;
         let swapped = store::set_owner(&new, Some(meta.uid), Some(meta.gid))
@@ -45,7 +46,7 @@ impl Vfs {
             return Err(fault);
         }
         let made = store::stat_fd(&new)?;
-        self.parts.places.unlinked(meta.ino);
+        self.parts.places.unlinked(meta.ino, ghost);
         self.parts.pipeline.adopt(made.ino, ArtifactKind::File, record.path.clone(), 0, false);
         Err(Fault::Stale)
     }

@@ -26,8 +26,9 @@ impl Vfs {
         if text.chars().any(char::is_control) {
             return Err(Fault::Invalid);
         }
-        let _still = self.lives().namespace.read();
+        let _alone = self.lives().namespace.write();
         let (dir, folder) = self.folder(parent)?;
+        self.check_vacant(caller, &folder.join(name), "symlink")?;
         store::symlink_at(&*dir, name, target)?;
         let made = store::open_at(&*dir, name, rustix::fs::OFlags::PATH)
             .and_then(|link| self.own(caller, &dir, name, link))
