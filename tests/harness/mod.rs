@@ -117,6 +117,12 @@ impl Mount {
 
     /// Unmounts and waits for the daemon to end well.
     pub fn stop(&mut self) {
+        self.unmount();
+        self.reap();
+    }
+
+    /// Unmounts.
+    pub fn unmount(&self) {
         // A child that another test's thread is just starting has our descriptors until its exec.
         let until = Instant::now() + Duration::from_secs(5);
         loop {
@@ -128,6 +134,10 @@ impl Mount {
             assert!(error.contains("busy") && Instant::now() < until, "umount: {} {error}", output.status);
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Waits for the daemon of an unmounted store to end well.
+    pub fn reap(&mut self) {
         let mut daemon = self.daemon.take().expect("running");
         let status = daemon.wait().expect("wait");
         assert!(status.success(), "sealfs ended with {status}:\n{}", self.log());
