@@ -180,3 +180,37 @@ fn a_hash_is_told_only_to_those_who_may_read() {
     assert!(!String::from_utf8_lossy(&output.stdout).contains("sha256"));
     assert!(mount.ctl_ok(&["stat", "--json", "secret"]).contains("sha256"));
 }
+
+#[test]
+fn offline_verification_passes_over_nothing() {
+    let mount = Mount::new("offline", QUICK);
+    mount.sealed("a", b"one");
+    mount.sealed("b", b"another");
+    let out = mount.dir.join("out");
+    fs::create_dir(&out).unwrap();
+    let trust = mount.dir.join("trust");
+    fs::write(&trust, mount.ctl_ok(&["trust"])).unwrap();
+    mount.ctl_ok(&["export", "a", "b", out.to_str().unwrap()]);
+    let verify = || {
+        let arguments = ["verify", "--offline", "--trust", trust.to_str().unwrap(), out.to_str().unwrap()];
+        mount.ctl(&arguments).status.code()
+    };
+    assert_eq!(verify(), Some(0));
+    std::os::unix::fs::symlink("/etc/passwd", out.join("planted")).unwrap();
+    assert_eq!(verify(), Some(3), "a planted symbolic link");
+    fs::remove_file(out.join("planted")).unwrap();
+    run(Command::new("mkfifo").arg(out.join("fifo")));
+    assert_eq!(verify(), Some(3), "a FIFO");
+    fs::remove_file(out.join("fifo")).unwrap();
+    let lines = out.join("a.seal.jsonl");
+    let good = fs::read(&lines).unwrap();
+    for more in [b"garbage\n".to_vec(), fs::read(out.join("b.seal.jsonl")).unwrap(), vec![0; 1000]] {
+        fs::set_permissions(&lines, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        fs::write(&lines, [good.clone(), more].concat()).unwrap();
+        assert_eq!(verify(), Some(3), "a further line that is not about this file");
+    }
+    fs::write(&lines, &good).unwrap();
+    assert_eq!(verify(), Some(0));
+    fs::remove_file(out.join("a")).unwrap();
+    assert_ne!(verify(), Some(0), "a file that is gone while its sidecars are there");
+}

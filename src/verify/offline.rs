@@ -45,9 +45,14 @@ pub struct Vouched {
 /// [`OfflineError`].
 pub fn verify_copy(file: &Path, trusted: &[Signer]) -> Result<Vouched, OfflineError> {
     let wrong = |what: &str| OfflineError::Wrong(what.to_owned());
+    let meta = std::fs::symlink_metadata(file).map_err(|error| OfflineError::Io(file.to_owned(), error))?;
+    if !meta.is_file() {
+        return Err(wrong("it is no regular file, and only those can be checked from a copy"));
+    }
     let (sha256, size) = hash(file)?;
     let first = read_sidecar(file, Sidecar::Statements)?;
-    let line = first.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let mut lines = first.split(|byte| *byte == b'\n');
+    let line = lines.next().unwrap_or_default();
     let envelope = dsse::parse(line).map_err(|error| OfflineError::Wrong(error.to_string()))?;
     let keys: Vec<_> = trusted.iter().map(|signer| signer.key).collect();
     let key = *envelope.verify(&keys).map_err(|error| OfflineError::Wrong(error.to_string()))?;
@@ -90,6 +95,10 @@ pub fn verify_copy(file: &Path, trusted: &[Signer]) -> Result<Vouched, OfflineEr
     if vouched.path.rsplit('/').next() != Some(&*name) {
         return Err(OfflineError::Wrong(format!("it was sealed under another name, {:?}", vouched.path)));
     }
+    for (number, line) in lines.enumerate().filter(|(_, line)| !line.is_empty()) {
+        check_further(line, &vouched.sha256)
+            .map_err(|what| OfflineError::Wrong(format!("line {} of the statements: {what}", number + 2)))?;
+    }
     let signature = read_sidecar(file, Sidecar::Signature)?;
     sshsig::parse(&signature)
         .and_then(|parsed| parsed.verify(&key, &vouched.namespace, &sha256))
@@ -97,7 +106,21 @@ pub fn verify_copy(file: &Path, trusted: &[Signer]) -> Result<Vouched, OfflineEr
     Ok(vouched)
 }
 
-/// The copies below a folder (everything but sidecars), sorted.
+/// A further line must be an envelope around a statement about this content; whose it is, it says itself.
+fn check_further(line: &[u8], sha256: &str) -> Result<(), String> {
+    let envelope = dsse::parse(line).map_err(|error| error.to_string())?;
+    let statement: Value =
+        serde_json::from_slice(envelope.payload()).map_err(|error| format!("no statement: {error}"))?;
+    let subjects = statement["subject"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if subjects.iter().any(|subject| subject["digest"]["sha256"].as_str() == Some(sha256)) {
+        Ok(())
+    } else {
+        Err("it is about another file".to_owned())
+    }
+}
+
+/// The copies below a folder, sorted: everything but sidecars, and the file of every sidecar, whether it is
+/// there or not.
 ///
 /// # Errors
 /// If a folder cannot be read.
@@ -110,10 +133,15 @@ pub fn copies_below(folder: &Path) -> Result<BTreeSet<PathBuf>, OfflineError> {
             let kind = entry.file_type().map_err(fail)?;
             if kind.is_dir() {
                 folders.push(entry.path());
-            } else if kind.is_file() && Sidecar::parse(&entry.file_name().to_string_lossy()).is_none() {
-                found.insert(entry.path());
+            } else {
+                let name = entry.file_name();
+                let base = name.to_str().and_then(Sidecar::parse).map(|(base, _)| folder.join(base));
+                found.insert(base.unwrap_or_else(|| entry.path()));
             }
         }
+    }
+    if found.is_empty() {
+        return Err(OfflineError::Wrong("there is nothing in it to verify".to_owned()));
     }
     Ok(found)
 }
