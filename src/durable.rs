@@ -54,13 +54,6 @@ pub fn wait_written(file: impl AsFd) -> io::Result<()> {
     }
 }
 
-/// Starts write-back of a file without waiting, so that a later sync has less to do.
-pub fn start_write(file: impl AsFd) {
-    let fd = file.as_fd().as_raw_fd();
-    // SAFETY: as above. A failure costs only the head start.
-    unsafe { libc::sync_file_range(fd, 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
-}
-
 /// Writes a file under a name that must be free. On return content and name are durable.
 ///
 /// # Errors

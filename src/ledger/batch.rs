@@ -203,14 +203,6 @@ impl Batch<'_> {
         Ok(Writer::new(&self.connection).drop_pending(path)?)
     }
 
-    /// Takes all marks away.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn clear_pending(&mut self) -> Result<(), LedgerError> {
-        Ok(Writer::new(&self.connection).clear_pending()?)
-    }
-
     /// Adds to the counts of refusals.
     ///
     /// # Errors

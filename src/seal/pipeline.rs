@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -102,8 +102,6 @@ pub(super) struct Inner {
     pub hashed: Sender<Hashed>,
     /// Files in a batch.
     pub committing: AtomicU64,
-    /// Files hashed, for the promise of one pass a file.
-    pub passes: AtomicU64,
 }
 
 /// The running pipeline.
@@ -126,7 +124,6 @@ impl Pipeline {
             timer: Timer::default(),
             hashed: sender,
             committing: AtomicU64::new(0),
-            passes: AtomicU64::new(0),
         });
         let mut threads = Vec::new();
         let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
@@ -239,10 +236,8 @@ impl Pipeline {
         }
     }
 
-    /// The file was renamed to `path`; the caller holds the namespace lock for writing.
-    ///
-    /// # Errors
-    /// If its seal has gone too far; ask before renaming.
+    /// The file was renamed to `path`; the caller holds the namespace lock for writing, and has asked
+    /// [`Pipeline::changeable`] before.
     pub fn renamed(&self, life: &Arc<Life>, path: RelPath, size: u64) {
         let mut state = life.lock();
         let marked = std::mem::take(&mut state.marked);
@@ -403,12 +398,6 @@ impl Pipeline {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.inner.counts()
-    }
-
-    /// How often a file was hashed.
-    #[must_use]
-    pub fn passes(&self) -> u64 {
-        self.inner.passes.load(Ordering::Relaxed)
     }
 
     /// Finishes the seals under way and ends the threads. What settles goes on with the next daemon.

@@ -102,7 +102,6 @@ impl Inner {
                 Some(content) => Some(content),
                 None => digest::hash_life(lease.file(), life, epoch).map_err(failed)?,
             };
-            self.passes.fetch_add(1, Ordering::Relaxed);
             let Some(content) = content else { return Ok(None) };
             return Ok(Some(Hashed::of(life, epoch, Some(lease), content)));
         }

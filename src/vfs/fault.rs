@@ -48,9 +48,6 @@ pub enum Fault {
     /// A handle that is not open, or not for this.
     #[error("bad handle")]
     BadHandle,
-    /// Only auditors may look.
-    #[error("access denied")]
-    Denied,
     /// The backing file is not what was sealed.
     #[error("the backing file was altered")]
     Altered,

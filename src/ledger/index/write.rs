@@ -198,11 +198,6 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    pub fn clear_pending(&self) -> rusqlite::Result<()> {
-        self.connection.execute("DELETE FROM pending", [])?;
-        Ok(())
-    }
-
     pub fn refusal(&self, refusal: &Refusal) -> rusqlite::Result<()> {
         let sql = "INSERT INTO refusal (path, operation, reason, uid, pid, program, at, wall, times) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO UPDATE SET \
