@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Makes a file's content and size durable.
@@ -74,19 +74,57 @@ pub fn create(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
 /// # Errors
 /// If any step fails; the old file then still stands.
 pub fn replace(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let temporary = path.with_file_name(name);
-    match std::fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    let temporary = fresh_beside(path)?;
     create(&temporary, mode, content)?;
     std::fs::rename(&temporary, path)?;
     sync_parent(path)
 }
 
-fn sync_parent(path: &Path) -> io::Result<()> {
+/// As [`replace`], but only readers are promised something: durable is it after [`sync_fs`].
+///
+/// # Errors
+/// If any step fails; the old file then still stands.
+pub fn place(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
+    let temporary = fresh_beside(path)?;
+    let mut file = File::options().write(true).create_new(true).mode(mode).open(&temporary)?;
+    file.write_all(content)?;
+    std::fs::rename(&temporary, path)
+}
+
+/// Makes the folders from `root`, which is there, down to `dir`, mode 0700. On return their names are durable.
+///
+/// # Errors
+/// If `dir` is not below `root`, or any step fails.
+pub fn create_dirs(root: &Path, dir: &Path) -> io::Result<()> {
+    let below = dir.strip_prefix(root).map_err(io::Error::other)?;
+    let mut at = root.to_owned();
+    for part in below.components() {
+        at.push(part);
+        match std::fs::DirBuilder::new().mode(0o700).create(&at) {
+            Ok(()) => sync_parent(&at)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// A name beside `path` that is free: what a crash left under it is removed.
+fn fresh_beside(path: &Path) -> io::Result<std::path::PathBuf> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let temporary = path.with_file_name(name);
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(temporary),
+    }
+}
+
+/// Makes the name of a file durable.
+///
+/// # Errors
+/// What `open(2)` and `fsync(2)` of its folder report.
+pub fn sync_parent(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     sync_dir(File::open(parent)?)
 }

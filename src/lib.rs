@@ -14,12 +14,13 @@
 //! | 2 | `ledger` | the single door to truth: index and log entries behind one commit | model, durable, crypto, clock |
 //! | 2 | `statement` | statements and sidecars rendered from records | model, crypto |
 //! | 2 | `provenance` | what the kernel says of the writer | model |
+//! | 3 | `recovery` | an index made again from log and tree; backup and restore | model, durable, crypto, clock, store, ledger, statement |
 //! | 3 | `seal` | the pipeline, from last close to committed; changes of retention | model, durable, policy, crypto, clock, store, ledger, statement |
-//! | 4 | `verify` | read-only: is this file, this store what it says? | model, policy, crypto, clock, store, ledger, statement, seal |
+//! | 4 | `verify` | read-only: is this file, this store what it says? | model, policy, crypto, clock, store, ledger, statement, recovery, seal |
 //! | 4 | `vfs` | the semantics of each operation, without FUSE types | model, durable, policy, crypto, clock, store, ledger, statement, provenance, seal |
 //! | 5 | `control` | socket, protocol, who may ask what | model, policy, crypto, store, ledger, seal, vfs |
 //! | 5 | `fuse` | thin adapter over `fuser` | model, policy, store, vfs |
-//! | 6 | `cli` | arguments, rendering, exit codes; one file a command | model, durable, policy, crypto, clock, store, ledger, statement, provenance, seal, verify, control |
+//! | 6 | `cli` | arguments, rendering, exit codes; one file a command | model, durable, policy, crypto, clock, store, ledger, statement, provenance, recovery, seal, verify, control |
 //! | 6 | `daemon` | composition root: arguments, threads, signals, wiring | model, policy, crypto, clock, store, ledger, provenance, seal, vfs, control, fuse |
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo))]
 
@@ -34,6 +35,7 @@ pub mod ledger;
 pub mod model;
 pub mod policy;
 pub mod provenance;
+pub mod recovery;
 pub mod seal;
 pub mod statement;
 pub mod store;

@@ -162,7 +162,7 @@ evidence.bin
   holds      case-42
   mode       0640, uid {}, gid {}
   modified   2026-06-01T12:00:00Z
-  log        entry 2
+  log        entry 3
   key        {}
   namespace  sealfs
   rule       defaults
@@ -180,8 +180,8 @@ evidence.bin
 fn history_and_why_are_told_in_words() {
     let (store, _) = filled();
     let expected = format!(
-        "    3  2026-06-01 12:00:00Z  sealed: 6 B, sha256 {}, retained until 2026-06-02 12:00:00Z (governance), \
-         namespace sealfs\n    5  2026-06-01 13:00:00Z  retention extended to 2026-06-12 12:00:00Z by uid 1000\n",
+        "    4  2026-06-01 12:00:00Z  sealed: 6 B, sha256 {}, retained until 2026-06-02 12:00:00Z (governance), \
+         namespace sealfs\n    6  2026-06-01 13:00:00Z  retention extended to 2026-06-12 12:00:00Z by uid 1000\n",
         sealfs::crypto::sha256(b"notes\n")
     );
     assert_eq!(good(&store.run(&["history", "releases/1.0/notes.txt"])), expected);

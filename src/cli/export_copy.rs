@@ -13,7 +13,8 @@ use super::export::cannot_make;
 use super::locate::Target;
 use crate::crypto::Hasher;
 use crate::model::{Digest, FileTime, RelPath, SealRecord, Sidecar};
-use crate::statement::{render_signature, render_statements};
+use crate::seal::{Public, render_lines};
+use crate::statement::render_signature;
 use crate::store::{self, Meta, SetTime, Tree};
 
 /// The files behind a target: those of the mount, where it lies in one, else the store's own.
@@ -115,13 +116,12 @@ impl<'a> Source<'a> {
         if let (Some(reading), Some(record)) = (self.reading, self.record(path)?) {
             let text = match kind {
                 Sidecar::Signature => {
-                    let keys = crate::seal::public_keys(&reading.layout.keys());
-                    keys.get(&record.key).and_then(|key| render_signature(&record, key))
+                    let keys = Public::read(&reading.index)?;
+                    keys.known.get(&record.key).and_then(|key| render_signature(&record, key))
                 }
-                Sidecar::Statements => {
-                    let lines = reading.index.lines(record.id)?;
-                    Some(render_statements(&record, &reading.origin, &lines).map_err(|error| fail(&error))?)
-                }
+                Sidecar::Statements => Some(
+                    render_lines(&record, &reading.origin, &reading.index).map_err(|error| fail(&error))?,
+                ),
             };
             return Ok(text.map(String::into_bytes));
         }

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::context::Context;
 use super::exit::{Exit, Failure};
@@ -11,7 +12,7 @@ use super::render::fields;
 use crate::clock::{Clock, SystemTime};
 use crate::crypto::{self, PublicKey, SigningKey};
 use crate::durable;
-use crate::ledger::{EntryBody, Index};
+use crate::ledger::{Change, Exporter, Index};
 use crate::model::{Origin, Span};
 use crate::policy::init_text;
 use crate::store::{Layout, LayoutError};
@@ -144,26 +145,31 @@ fn make(store: &Path, origin: Origin, retention: Option<Span>) -> Result<Made, F
 
 fn build(place: &Path, origin: Origin, retention: Option<Span>) -> Result<Made, Failure> {
     let layout = Layout::create(place)?;
-    let key = |path: PathBuf| -> Result<PublicKey, Failure> {
+    let key = |path: PathBuf| -> Result<SigningKey, Failure> {
         let key = SigningKey::generate().map_err(|error| Failure::new(Exit::Failed, error))?;
         let fail = |error: &dyn std::fmt::Display| Failure::about(path.display(), Exit::Failed, error);
         key.write_new(&path, origin.as_str()).map_err(|error| fail(&error))?;
         let line = key.public().to_openssh(origin.as_str()) + "\n";
         durable::create(&path.with_extension("pub"), 0o644, line.as_bytes()).map_err(|error| fail(&error))?;
-        Ok(key.public())
+        Ok(key)
     };
-    let (seal, log) = (key(layout.seal_key())?, key(layout.log_key())?);
+    let (seal, log_key) = (key(layout.seal_key())?, key(layout.log_key())?);
+    let (seal, log) = (seal.public(), log_key.public());
     let text = init_text(retention);
     durable::create(&layout.policy(), 0o600, text.as_bytes())
         .map_err(|error| Failure::about(layout.policy().display(), Exit::Failed, error))?;
 
-    let index = Index::create(&layout.index(), origin.as_str())?;
+    let index = Arc::new(Index::create(&layout.index(), origin.as_str())?);
     let (clock, _) = Clock::start(Box::new(SystemTime), None, Span::default());
     let mut batch = index.batch(&clock)?;
-    let (seal_key, log_key) = (seal.fingerprint(), log.fingerprint());
-    batch.note(&EntryBody::StoreMade { origin: origin.as_str(), seal_key: &seal_key, log_key: &log_key })?;
-    batch.note(&EntryBody::Policy { digest: crypto::sha256(text.as_bytes()) })?;
+    batch.note(Change::Store {
+        origin: origin.to_string(),
+        seal_key: seal.to_openssh(""),
+        log_key: log.to_openssh(""),
+    })?;
+    batch.note(Change::Policy { sha256: crypto::sha256(text.as_bytes()) })?;
     batch.commit()?;
+    Exporter::open(Arc::clone(&index), origin.as_str(), &[log])?.export(&log_key)?;
     Ok(Made { origin, seal, log })
 }
 

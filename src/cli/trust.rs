@@ -6,7 +6,7 @@ use super::access::{self, Reading};
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use crate::model::Origin;
-use crate::seal::{public_keys, trust};
+use crate::seal::{Public, trust};
 
 /// Print allowed_signers for ssh-keygen -Y verify: the seal keys and what they may sign
 #[derive(Debug, clap::Args)]
@@ -32,10 +32,9 @@ pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
         return print(cx, &text, None, args.pem);
     }
     let reading = Reading::open(&target.store)?;
-    let keys = public_keys(&reading.layout.keys());
+    let keys = Public::read(&reading.index)?.trusted;
     if keys.is_empty() {
-        let folder = reading.layout.keys();
-        return Err(fail(format!("no public key in {}; restore seal.pub from a backup", folder.display())));
+        return Err(fail("every seal key was retired; 'sealctl key rotate' makes a new one".to_owned()));
     }
     let text = if args.pem {
         trust::keys_pem(&keys)

@@ -13,6 +13,7 @@ use super::progress;
 use super::render::{count, size};
 use crate::crypto::signers::{Signer, parse_allowed_signers};
 use crate::model::RelPath;
+use crate::seal::log_keys;
 use crate::store::EntryKind;
 use crate::verify::{Checked, Finding, OfflineError, Progress, Verifier, copies_below, verify_copy};
 
@@ -91,9 +92,9 @@ fn below(
         ));
     }
     let reading = Reading::open(&target.store)?;
-    let keys = crate::seal::public_keys(&reading.layout.keys());
-    let verifier = Verifier::new(&reading.layout, &reading.index, reading.origin.clone(), keys)
-        .map_err(|error| Failure::about(reading.layout.tree().display(), Exit::Failed, error))?;
+    let keys = log_keys(&reading.layout.keys());
+    let verifier = Verifier::new(&reading.layout, &reading.index, reading.origin.clone(), &keys)
+        .map_err(|finding| Failure::about(&target.shown, Exit::Verification, finding))?;
     let folder =
         target.path.is_root() || verifier.kind_of(&target.path).is_ok_and(|kind| kind == EntryKind::Dir);
     if !folder && reading.index.find(&target.path)?.is_none() {
@@ -152,9 +153,9 @@ fn has_below(reading: &Reading, path: &RelPath) -> Result<bool, Failure> {
 }
 
 fn tell(checked: &Checked, tally: &mut Tally, cx: &mut Context) -> Result<(), Failure> {
-    match &checked.finding {
-        Some(finding) => bad(checked.record.path.as_str(), finding, tally, cx),
-        None => {
+    match &checked.outcome {
+        Err(finding) => bad(checked.record.path.as_str(), finding, tally, cx),
+        Ok(_) => {
             tally.good += 1;
             if cx.json {
                 let sha256 = checked.record.sha256.to_hex();

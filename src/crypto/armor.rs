@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 pub(super) const OPENSSH_WIDTH: usize = 70;
 
 /// Base64, padded, standard alphabet.
-pub(super) fn base64(bytes: &[u8]) -> String {
+#[must_use]
+pub fn base64(bytes: &[u8]) -> String {
     Base64::encode_string(bytes)
 }
 
@@ -19,7 +20,8 @@ pub(super) fn base64_unpadded(bytes: &[u8]) -> String {
 }
 
 /// Reads padded base64 in the standard alphabet: no white space, no bits set after the end.
-pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
+#[must_use]
+pub fn from_base64(text: &str) -> Option<Vec<u8>> {
     Base64::decode_vec(text).ok()
 }
 

@@ -12,6 +12,7 @@
 //! | `sshsig` | `F.seal` | OpenSSH PROTOCOL.sshsig |
 //! | `signers` | `allowed_signers` | ssh-keygen(1), ALLOWED SIGNERS |
 //! | `dsse` | lines of `F.seal.jsonl` | DSSE v1 protocol and envelope |
+//! | `note` | signed notes | C2SP signed-note |
 //! | `jcs` | canonical JSON | RFC 8785 |
 //! | `armor`, `wire` | PEM-like armor, strict base64; SSH strings | RFC 7468, RFC 4648, RFC 4251 |
 
@@ -20,6 +21,7 @@ pub mod dsse;
 mod hash;
 pub mod jcs;
 mod key;
+pub mod note;
 mod openssh;
 mod public;
 pub mod signers;
@@ -28,6 +30,7 @@ pub mod sshsig;
 mod testing;
 mod wire;
 
+pub use armor::{base64 as to_base64, from_base64};
 pub use hash::{Hasher, sha256};
 pub use key::{KeyError, SigningKey};
 pub use public::{BadSignature, PublicKey, PublicKeyError};

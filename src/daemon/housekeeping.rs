@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
-use crate::ledger::{Actor, Ending, EntryBody, LedgerError};
+use crate::ledger::{Actor, Change, Ending, LedgerError};
 use crate::model::RelPath;
 use crate::policy::{Expired, Policy};
 use crate::store::SystemNames;
@@ -142,7 +142,7 @@ impl Housekeeper {
 
 fn note_policy(vfs: &Vfs, digest: crate::model::Digest) -> Result<(), LedgerError> {
     let mut batch = vfs.parts().index.batch(&vfs.parts().clock)?;
-    batch.note(&EntryBody::Policy { digest })?;
+    batch.note(Change::Policy { sha256: digest })?;
     batch.commit().map(drop)
 }
 

@@ -5,7 +5,9 @@
 mod about;
 mod args;
 mod background;
+mod exporting;
 mod housekeeping;
+mod keys;
 mod mount;
 mod mountpoint;
 mod recover;

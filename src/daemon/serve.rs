@@ -14,16 +14,16 @@ use tracing_subscriber::EnvFilter;
 use super::about::Daemon;
 use super::args::Options;
 use super::housekeeping::Housekeeper;
-use super::{Args, StartError, background, mount, mountpoint, recover};
+use super::{Args, StartError, background, exporting, keys, mount, mountpoint, recover};
 use crate::clock::{Clock, SystemTime, TimeSource};
 use crate::control::{About, Listener};
 use crate::crypto;
 use crate::fuse::{Adapter, Wishes};
-use crate::ledger::{EntryBody, Index};
+use crate::ledger::{Change, Exporter, Index};
 use crate::model::Origin;
 use crate::policy::{Current, Policy};
 use crate::provenance;
-use crate::seal::{Journal, Keys, Lives, Pipeline, SealEvent, Setup};
+use crate::seal::{Journal, Lives, Pipeline, SealEvent, Setup, log_keys};
 use crate::store::{self, Abilities, Layout, LockError, Places, StoreLock, SystemNames, Tree};
 use crate::vfs::{CacheEvent, Notes, NotesInbox, Parts, Refusals, Vfs};
 
@@ -72,6 +72,7 @@ pub fn run(args: &Args, options: &Options) -> Result<(), StartError> {
         }
     })?;
 
+    let exporting = exporting::start(built.exporter, &vfs)?;
     let policy_error = Arc::new(Mutex::new(None));
     let (stopped, reload) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let housekeeper = Arc::new(Housekeeper {
@@ -114,6 +115,9 @@ pub fn run(args: &Args, options: &Options) -> Result<(), StartError> {
         vfs.parts().pipeline.mark_closed(true);
     }
     housekeeper.keep_anchor();
+    if let Some(exporting) = exporting {
+        exporting.finish();
+    }
     tracing::info!("unmounted");
     Ok(())
 }
@@ -135,6 +139,7 @@ fn take_lock(layout: &Layout, who: &str) -> Result<StoreLock, StartError> {
 struct Built {
     vfs: Arc<Vfs>,
     notes: NotesInbox,
+    exporter: Arc<Exporter>,
 }
 
 /// Everything below the mount.
@@ -145,12 +150,14 @@ fn build(
     cache: crossbeam_channel::Sender<CacheEvent>,
 ) -> Result<Built, StartError> {
     let policy = read_policy(&layout.policy())?;
-    let keys = Keys::load(&layout.seal_key(), &layout.keys())
-        .map_err(|error| failed(layout.seal_key().display(), error))?;
     let index = Index::open(&layout.index()).map_err(|error| failed(layout.index().display(), error))?;
-    let read = |error: crate::ledger::LedgerError| failed(layout.index().display(), error);
+    let index = Arc::new(index);
+    let read = |error: crate::ledger::LedgerError| failed(layout.root().display(), error);
     let origin: Origin =
         index.read().origin().map_err(read)?.parse().map_err(|error| failed("origin", error))?;
+    let exporter =
+        Exporter::open(Arc::clone(&index), origin.as_str(), &log_keys(&layout.keys())).map_err(read)?;
+    let keys = keys::load(layout, index.read())?;
     let anchor = index.read().anchor().map_err(read)?;
     let (clock, gap) = Clock::start(Box::new(SystemTime), anchor, policy.max_gap);
     layout.clear_staging().map_err(|error| failed(layout.staging().display(), error))?;
@@ -163,9 +170,15 @@ fn build(
         let mut batch = index.batch(&clock).map_err(read)?;
         if let Some(gap) = gap {
             tracing::warn!(?gap, "the host was off");
-            batch.note(&EntryBody::ClockGap(gap)).map_err(read)?;
+            batch
+                .note(Change::ClockGap {
+                    wall_seconds: gap.wall.as_secs(),
+                    believed_seconds: gap.believed.as_secs(),
+                    doubted_seconds: gap.doubted.as_secs(),
+                })
+                .map_err(read)?;
         }
-        batch.note(&EntryBody::Policy { digest: policy.digest() }).map_err(read)?;
+        batch.note(Change::Policy { sha256: policy.digest() }).map_err(read)?;
         batch.commit().map_err(read)?;
     }
 
@@ -180,7 +193,7 @@ fn build(
     let journal =
         Journal::start(&layout.journal(), &boot, &kept).map_err(|error| failed("journal", error))?;
 
-    let (index, tree) = (Arc::new(index), Arc::new(tree));
+    let tree = Arc::new(tree);
     let (clock, policy, keys) = (Arc::new(clock), Arc::new(Current::new(policy)), Arc::new(keys));
     let setup = Setup {
         tree: Arc::clone(&tree),
@@ -220,7 +233,7 @@ fn build(
         sees_exits: provenance::self_test(),
     };
     let vfs = Vfs::new(parts).map_err(|error| failed("tree", error))?;
-    Ok(Built { vfs: Arc::new(vfs), notes: inbox })
+    Ok(Built { vfs: Arc::new(vfs), notes: inbox, exporter: Arc::new(exporter) })
 }
 
 fn read_policy(path: &Path) -> Result<Policy, StartError> {

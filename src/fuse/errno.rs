@@ -10,7 +10,7 @@ pub fn of(fault: &Fault) -> Errno {
     match fault {
         Fault::Refused(RefusalErrno::Eperm) | Fault::NotPermitted => Errno::EPERM,
         Fault::Refused(RefusalErrno::Erofs) | Fault::ReadOnly => Errno::EROFS,
-        Fault::Refused(RefusalErrno::Eacces) => Errno::EACCES,
+        Fault::Refused(RefusalErrno::Eacces) | Fault::Denied => Errno::EACCES,
         Fault::NotFound => Errno::ENOENT,
         Fault::Exists => Errno::EEXIST,
         Fault::Stale => Errno::ESTALE,

@@ -3,10 +3,13 @@
 use parking_lot::MutexGuard;
 
 use super::LedgerError;
-use super::entry::{Actor, Ending, EntryBody};
-use super::index::{Connection, Index, Pending, Refusal, Writer};
+use super::apply::{self, Backing};
+use super::entry::{Actor, Change, Ending, Entry, SignedStatement};
+use super::index::{AttachmentKind, Index, Interned, Pending, Refusal, Writer, WriterState};
+use super::log::Edge;
+use super::sealed::{Sealed, StatementDigests};
 use crate::clock::{Anchor, Clock};
-use crate::model::{Digest, FileTime, RelPath, SealRecord, Timestamp};
+use crate::model::{FileTime, RelPath, SealRecord, Timestamp};
 
 /// A seal that is durable. Only a commit of the ledger makes one.
 #[derive(Debug, Clone)]
@@ -22,20 +25,23 @@ impl Committed {
     }
 }
 
-/// A record that is signed and about to be committed, with the digest of its statement.
+/// A record that is signed and about to be committed, with the digests of its statements.
 #[derive(Debug, Clone)]
 pub struct NewSeal {
     /// The record; its `id` is given by the index.
     pub record: SealRecord,
-    /// SHA-256 of the seal statement.
-    pub statement: Digest,
+    /// What its signatures are over.
+    pub digests: StatementDigests,
 }
 
 /// An open transaction. Dropped without [`Batch::commit`], nothing has happened. While it is open no other
 /// batch can be: positions and times in it are final.
 pub struct Batch<'a> {
-    connection: MutexGuard<'a, Connection>,
-    next: u64,
+    index: &'a Index,
+    state: MutexGuard<'a, WriterState>,
+    /// The tree with the entries of this batch.
+    edge: Edge,
+    known: Interned,
     now: Timestamp,
     wall: Timestamp,
     anchor: Anchor,
@@ -49,20 +55,28 @@ impl Index {
     /// # Errors
     /// If SQLite fails.
     pub fn batch(&self, clock: &Clock) -> Result<Batch<'_>, LedgerError> {
-        let connection = self.writer();
-        connection.execute_batch("BEGIN IMMEDIATE")?;
+        let state = self.writer();
+        state.connection.execute_batch("BEGIN IMMEDIATE")?;
         let anchor = clock.anchor();
+        let edge = state.edge.clone();
         let mut batch = Batch {
-            connection,
-            next: 0,
+            index: self,
+            state,
+            edge,
+            known: Interned::default(),
             now: anchor.sealfs,
             wall: anchor.wall,
             anchor,
             sealed: Vec::new(),
             open: true,
         };
-        let (next, last) = Writer::new(&batch.connection).head()?;
-        batch.next = next;
+        let (next, last) = batch.writer().head()?;
+        if next != batch.edge.size() {
+            let size = batch.edge.size();
+            return Err(LedgerError::Broken(format!(
+                "{next} entries, but {size} were there: who else writes?"
+            )));
+        }
         // Along the log, time never decreases, whatever became of the clock's anchor.
         batch.now = batch.now.max(last);
         Ok(batch)
@@ -70,6 +84,10 @@ impl Index {
 }
 
 impl Batch<'_> {
+    fn writer(&mut self) -> Writer<'_> {
+        Writer::new(&self.state.connection, &mut self.known)
+    }
+
     /// Sealfs time of every entry of this batch.
     #[must_use]
     pub fn now(&self) -> Timestamp {
@@ -85,19 +103,24 @@ impl Batch<'_> {
     /// Position of the next entry.
     #[must_use]
     pub fn next_index(&self) -> u64 {
-        self.next
+        self.edge.size()
     }
 
-    /// Adds an entry that has no other effect and answers its position.
+    /// Adds an entry and does what it says. Answers its position.
     ///
     /// # Errors
-    /// If it cannot be written.
-    pub fn note(&mut self, body: &EntryBody<'_>) -> Result<u64, LedgerError> {
-        let index = self.next;
-        let text = body.canonical(index, self.now, self.wall)?;
-        Writer::new(&self.connection).entry(index, &text, body.path())?;
-        self.next += 1;
+    /// If it cannot be written, or does not follow from what the index says.
+    pub fn note(&mut self, change: Change) -> Result<u64, LedgerError> {
+        let index = self.next_index();
+        self.append(change, Backing::default())?;
         Ok(index)
+    }
+
+    fn append(&mut self, change: Change, backing: Backing) -> Result<Option<SealRecord>, LedgerError> {
+        let entry = Entry::new(self.next_index(), self.now, self.wall, change);
+        let text = entry.canonical()?;
+        let mut writer = Writer::new(&self.state.connection, &mut self.known);
+        apply::append(&mut writer, &mut self.edge, &entry, &text, backing)
     }
 
     /// Adds seals. Their `log_index` must be the positions from [`Batch::next_index`] on, in order, and
@@ -106,38 +129,55 @@ impl Batch<'_> {
     /// # Errors
     /// If one cannot be written, or the name has a seal already.
     pub fn seal(&mut self, seals: Vec<NewSeal>) -> Result<(), LedgerError> {
-        for NewSeal { mut record, statement } in seals {
-            if record.log_index != self.next || record.sealed_at != self.now {
+        for NewSeal { record, digests } in seals {
+            if record.log_index != self.next_index() || record.sealed_at != self.now {
                 return Err(LedgerError::Broken("a seal was signed for another place in the log".to_owned()));
             }
-            self.note(&EntryBody::Sealed { record: &record, statement })?;
-            record.id = Writer::new(&self.connection).seal(&record)?;
-            self.sealed.push(record);
+            let backing = Backing { ino: record.ino, ctime: record.ctime };
+            let change = Change::Sealed(Box::new(Sealed::of(&record, digests)));
+            if let Some(made) = self.append(change, backing)? {
+                self.sealed.push(made);
+            }
         }
         Ok(())
     }
 
-    /// Changes the end of retention, with the signed line about it.
+    /// The number under which this content is kept once for all that refer to it. `commits` are those that it
+    /// claims.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn attach(
+        &mut self,
+        kind: AttachmentKind,
+        body: &str,
+        commits: &[String],
+    ) -> Result<u64, LedgerError> {
+        Ok(self.writer().attach(kind, body, commits)?)
+    }
+
+    /// Changes the end of retention, with the signed line about it; with a reason if that is earlier.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn retain(
         &mut self,
         record: &SealRecord,
-        until: Timestamp,
+        retain_until: Timestamp,
         by: Actor,
         reason: Option<&str>,
-        line: (Digest, &str),
+        statement: SignedStatement,
     ) -> Result<(), LedgerError> {
-        let index = self.note(&EntryBody::Retention { record, until, by, reason, statement: line.0 })?;
-        let writer = Writer::new(&self.connection);
-        writer.retain(record.id, until)?;
-        writer.line(record.id, index, line.1)?;
-        Ok(())
+        let (path, seal) = (record.path.clone(), record.log_index);
+        self.note(match reason.map(str::to_owned) {
+            Some(reason) => Change::Shortened { path, seal, retain_until, reason, by, statement },
+            None => Change::Extended { path, seal, retain_until, by, statement },
+        })
+        .map(drop)
     }
 
-    /// Places or removes a hold, with the signed line about it; answers whether that changed anything (if
-    /// not, drop the batch).
+    /// Places or removes a hold, with the signed line about it; answers whether that changes anything (if not,
+    /// nothing is added).
     ///
     /// # Errors
     /// If it cannot be written.
@@ -147,13 +187,18 @@ impl Batch<'_> {
         name: &str,
         placed: bool,
         by: Actor,
-        line: (Digest, &str),
+        statement: SignedStatement,
     ) -> Result<bool, LedgerError> {
-        let index = self.note(&EntryBody::Hold { record, name, placed, by, statement: line.0 })?;
-        let writer = Writer::new(&self.connection);
-        let changed = writer.hold(record.id, name, placed.then_some(self.now))?;
-        writer.line(record.id, index, line.1)?;
-        Ok(changed)
+        if self.writer().has_hold(record.id, name)? == placed {
+            return Ok(false);
+        }
+        let (path, seal, hold) = (record.path.clone(), record.log_index, name.to_owned());
+        self.note(if placed {
+            Change::Held { path, seal, hold, by, statement }
+        } else {
+            Change::Released { path, seal, hold, by, statement }
+        })?;
+        Ok(true)
     }
 
     /// Ends a seal. The caller has a permit for that.
@@ -161,9 +206,8 @@ impl Batch<'_> {
     /// # Errors
     /// If it cannot be written.
     pub fn end(&mut self, record: &SealRecord, how: &Ending, by: Actor) -> Result<(), LedgerError> {
-        self.note(&EntryBody::Ended { record, how, by })?;
-        Writer::new(&self.connection).end(record.id)?;
-        Ok(())
+        let (path, seal) = (record.path.clone(), record.log_index);
+        self.note(Change::Ended { path, seal, how: how.clone(), by }).map(drop)
     }
 
     /// Logs that a backing file was found altered.
@@ -171,8 +215,8 @@ impl Batch<'_> {
     /// # Errors
     /// If it cannot be written.
     pub fn altered(&mut self, record: &SealRecord, found: &str) -> Result<(), LedgerError> {
-        self.note(&EntryBody::Altered { record, found })?;
-        Ok(Writer::new(&self.connection).altered(record.id)?)
+        let (path, seal) = (record.path.clone(), record.log_index);
+        self.note(Change::Altered { path, seal, found: found.to_owned() }).map(drop)
     }
 
     /// Keeps what the backing file looked like when its content was last proven.
@@ -180,7 +224,7 @@ impl Batch<'_> {
     /// # Errors
     /// If it cannot be written.
     pub fn proven(&mut self, record: &SealRecord, ino: u64, ctime: FileTime) -> Result<(), LedgerError> {
-        Ok(Writer::new(&self.connection).proven(record.id, ino, ctime)?)
+        Ok(self.writer().proven(record.id, ino, ctime)?)
     }
 
     /// Marks files as closed and synced.
@@ -188,7 +232,7 @@ impl Batch<'_> {
     /// # Errors
     /// If it cannot be written.
     pub fn pending(&mut self, files: &[Pending]) -> Result<(), LedgerError> {
-        let writer = Writer::new(&self.connection);
+        let writer = self.writer();
         for file in files {
             writer.add_pending(file)?;
         }
@@ -200,7 +244,7 @@ impl Batch<'_> {
     /// # Errors
     /// If it cannot be written.
     pub fn drop_pending(&mut self, path: &RelPath) -> Result<(), LedgerError> {
-        Ok(Writer::new(&self.connection).drop_pending(path)?)
+        Ok(self.writer().drop_pending(path)?)
     }
 
     /// Adds to the counts of refusals.
@@ -208,7 +252,7 @@ impl Batch<'_> {
     /// # Errors
     /// If it cannot be written.
     pub fn refusals(&mut self, refusals: &[Refusal]) -> Result<(), LedgerError> {
-        let writer = Writer::new(&self.connection);
+        let writer = self.writer();
         for refusal in refusals {
             writer.refusal(refusal)?;
         }
@@ -216,15 +260,19 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Commits. On return everything in the batch is durable.
+    /// Commits. On return everything in the batch is durable; tiles and checkpoint follow it.
     ///
     /// # Errors
     /// If SQLite fails; then nothing of it has happened.
     pub fn commit(mut self) -> Result<Vec<Committed>, LedgerError> {
         let anchor = Anchor { sealfs: self.now, ..self.anchor.clone() };
-        Writer::new(&self.connection).clock(&anchor)?;
-        self.connection.execute_batch("COMMIT")?;
+        self.writer().clock(&anchor)?;
+        self.state.connection.execute_batch("COMMIT")?;
         self.open = false;
+        if self.edge.size() != self.state.edge.size() {
+            self.state.edge = std::mem::take(&mut self.edge);
+            self.index.committed();
+        }
         Ok(std::mem::take(&mut self.sealed).into_iter().map(|record| Committed { record }).collect())
     }
 }
@@ -232,7 +280,7 @@ impl Batch<'_> {
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
         if self.open {
-            let _ = self.connection.execute_batch("ROLLBACK");
+            let _ = self.state.connection.execute_batch("ROLLBACK");
         }
     }
 }

@@ -1,38 +1,40 @@
 //! The entries of the log: one canonical, versioned JSON object (RFC 8785) for every change of state.
 //!
-//! An entry never holds content, arguments or environment: it cannot be redacted later. Times are
-//! RFC 3339 in UTC, digests lowercase hexadecimal, sizes and indexes whole numbers.
+//! An entry says everything that the index keeps of the change: the index can be made again from the log. It
+//! never holds content, arguments or environment, since it cannot be redacted later. Times are RFC 3339 in UTC,
+//! digests lowercase hexadecimal, signatures base64, sizes and indexes whole numbers.
+//!
+//! ```json
+//! {"by":{"uid":0},"hold":"case-42","index":17,"path":"a/b","seal":9,"statement":{…},"time":"…","type":"held","v":1,"wall":"…"}
+//! ```
 
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use super::LedgerError;
-use crate::clock::Gap;
+use super::sealed::Sealed;
+use super::signature::Signature;
 use crate::crypto;
-use crate::model::{Digest, RelPath, RetentionMode, SealRecord, Timestamp};
+use crate::model::{Digest, RelPath, Timestamp};
 
 /// Longest entry, in bytes: what a C2SP tlog-tiles entry bundle can carry.
 pub const ENTRY_MAX: usize = 65_535;
+/// The version of the entries that are written.
+const VERSION: u32 = 1;
 
 /// Who did it, as the kernel said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Actor {
     /// A user, by number.
+    #[serde(rename = "uid")]
     Uid(u32),
     /// The daemon by itself.
+    #[serde(rename = "sealfs")]
     Daemon,
 }
 
-impl Actor {
-    fn to_json(self) -> Value {
-        match self {
-            Actor::Uid(uid) => json!({ "uid": uid }),
-            Actor::Daemon => json!("sealfs"),
-        }
-    }
-}
-
 /// How a seal ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Ending {
     /// Unlinked.
     Removed,
@@ -48,216 +50,310 @@ pub enum Ending {
     Swept,
 }
 
-impl Ending {
-    fn as_str(&self) -> &'static str {
-        match self {
-            Ending::Removed => "removed",
-            Ending::Replaced => "replaced",
-            Ending::Rewritten => "rewritten",
-            Ending::Renamed(_) => "renamed",
-            Ending::Purged => "purged",
-            Ending::Swept => "swept",
-        }
-    }
+/// What a key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyRole {
+    /// Seals files and signs statements.
+    Seal,
+    /// Signs checkpoints.
+    Log,
+}
+
+/// A statement that was signed with a change: its digest is in the log, the text is rendered again from the entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedStatement {
+    /// SHA-256 of the DSSE payload.
+    pub sha256: Digest,
+    /// Fingerprint of the key that signed it.
+    pub key: String,
+    /// The envelope's signature.
+    pub signature: Signature,
 }
 
 /// What changed.
-#[derive(Debug)]
-pub enum EntryBody<'a> {
-    /// The store was made.
-    StoreMade {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub enum Change {
+    /// The store was made. Always entry 0.
+    Store {
         /// Its name.
-        origin: &'a str,
-        /// Fingerprint of the seal key.
-        seal_key: &'a str,
-        /// Fingerprint of the log key.
-        log_key: &'a str,
+        origin: String,
+        /// The first seal key, as an OpenSSH line.
+        seal_key: String,
+        /// The first log key, as an OpenSSH line.
+        log_key: String,
     },
-    /// A file or symbolic link was sealed; `statement` is the digest of the seal statement (the DSSE payload).
-    Sealed {
-        /// The record, whole.
-        record: &'a SealRecord,
-        /// SHA-256 of the statement.
-        statement: Digest,
-    },
-    /// Retention now ends later, or (`reason` given) earlier.
-    Retention {
-        /// Whose.
-        record: &'a SealRecord,
+    /// A file or symbolic link was sealed.
+    Sealed(Box<Sealed>),
+    /// Retention now ends later.
+    Extended {
+        /// Of this path.
+        path: RelPath,
+        /// Position of the seal's entry.
+        seal: u64,
         /// The new end.
-        until: Timestamp,
+        retain_until: Timestamp,
         /// By whom.
         by: Actor,
-        /// Why it was shortened; none for an extension.
-        reason: Option<&'a str>,
-        /// SHA-256 of the signed statement about it.
-        statement: Digest,
+        /// The signed line about it.
+        statement: SignedStatement,
     },
-    /// A hold was placed or removed.
-    Hold {
-        /// Whose.
-        record: &'a SealRecord,
-        /// The hold's name.
-        name: &'a str,
-        /// Placed, or removed.
-        placed: bool,
+    /// Retention now ends earlier.
+    Shortened {
+        /// Of this path.
+        path: RelPath,
+        /// Position of the seal's entry.
+        seal: u64,
+        /// The new end.
+        retain_until: Timestamp,
+        /// Why.
+        reason: String,
         /// By whom.
         by: Actor,
-        /// SHA-256 of the signed statement about it.
-        statement: Digest,
+        /// The signed line about it.
+        statement: SignedStatement,
+    },
+    /// A hold was placed.
+    Held {
+        /// On this path.
+        path: RelPath,
+        /// Position of the seal's entry.
+        seal: u64,
+        /// The hold's name.
+        hold: String,
+        /// By whom.
+        by: Actor,
+        /// The signed line about it.
+        statement: SignedStatement,
+    },
+    /// A hold was removed.
+    Released {
+        /// From this path.
+        path: RelPath,
+        /// Position of the seal's entry.
+        seal: u64,
+        /// The hold's name.
+        hold: String,
+        /// By whom.
+        by: Actor,
+        /// The signed line about it.
+        statement: SignedStatement,
+    },
+    /// Somebody else's attestation was added to a seal.
+    Attested {
+        /// To this path.
+        path: RelPath,
+        /// Position of the seal's entry.
+        seal: u64,
+        /// Number of the attachment that holds the envelope.
+        attachment: u64,
+        /// SHA-256 of the envelope, verbatim.
+        sha256: Digest,
+        /// What it attests: the statement's predicate type, a URI.
+        predicate: String,
+        /// By whom it was added.
+        by: Actor,
     },
     /// A seal ended after expiry.
     Ended {
-        /// Whose.
-        record: &'a SealRecord,
+        /// At this path.
+        path: RelPath,
+        /// Position of the seal's entry.
+        seal: u64,
         /// How.
-        how: &'a Ending,
+        how: Ending,
         /// By whom.
         by: Actor,
     },
     /// A free symbolic link was made, replaced or (`target` none) removed.
     Symlink {
         /// Where.
-        path: &'a RelPath,
+        path: RelPath,
         /// What it points to now.
-        target: Option<&'a str>,
+        target: Option<String>,
         /// By whom.
         by: Actor,
+    },
+    /// The backing file of a sealed file was found altered.
+    Altered {
+        /// At this path.
+        path: RelPath,
+        /// Position of the seal's entry.
+        seal: u64,
+        /// What was found, in words.
+        found: String,
     },
     /// A policy came into force.
     Policy {
         /// SHA-256 of its text.
-        digest: Digest,
+        sha256: Digest,
+    },
+    /// A key that the operator gave is used from now on; no older key vouches for it.
+    KeyMade {
+        /// What for.
+        role: KeyRole,
+        /// The key, as an OpenSSH line.
+        key: String,
+    },
+    /// A new key is used from now on; the old one vouches for it and stays good for what it signed.
+    KeyRotated {
+        /// What for.
+        role: KeyRole,
+        /// The new key, as an OpenSSH line.
+        key: String,
+        /// Fingerprint of the old key.
+        previous: String,
+        /// The old key's DSSE signature over [`rotation_payload`], of type [`ROTATION_TYPE`].
+        signature: Signature,
+        /// By whom.
+        by: Actor,
+    },
+    /// A key is trusted no more: its seals hold only by their place in the log before this entry.
+    KeyRetired {
+        /// What it was for.
+        role: KeyRole,
+        /// Its fingerprint.
+        key: String,
+        /// From when on others may have had it.
+        compromised_since: Timestamp,
+        /// By whom.
+        by: Actor,
     },
     /// The host was off.
-    ClockGap(Gap),
-    /// The backing file of a sealed file was found altered.
-    Altered {
-        /// Whose.
-        record: &'a SealRecord,
-        /// What was found, in words.
-        found: &'a str,
+    ClockGap {
+        /// How far the wall clock had moved.
+        wall_seconds: u64,
+        /// How much of that counts.
+        believed_seconds: u64,
+        /// How much does not, until it is accepted.
+        doubted_seconds: u64,
+    },
+    /// What was doubted is accepted: sealfs time leaps forward by it.
+    ClockAccepted {
+        /// By how much.
+        seconds: u64,
+        /// By whom.
+        by: Actor,
     },
 }
 
-fn mode(mode: RetentionMode) -> String {
-    mode.to_string()
+/// DSSE payload type of what an old key signs about a new one.
+pub const ROTATION_TYPE: &str = "application/vnd.sealfs.key-rotation+json";
+
+/// What the old key signs: canonical JSON that names the store, the role, both keys and the place in the log.
+///
+/// # Errors
+/// If it holds what canonical JSON cannot.
+pub fn rotation_payload(
+    origin: &str,
+    index: u64,
+    role: KeyRole,
+    key: &str,
+    previous: &str,
+) -> Result<String, LedgerError> {
+    let value = serde_json::json!({
+        "origin": origin, "index": index, "role": role, "key": key, "previous": previous,
+    });
+    crypto::jcs::canonical(&value).map_err(|error| LedgerError::Entry(error.to_string()))
 }
 
-impl EntryBody<'_> {
-    fn fields(&self) -> (&'static str, Value) {
-        let about = |record: &SealRecord| json!({ "path": record.path.as_str(), "seal": record.log_index });
-        match self {
-            EntryBody::StoreMade { origin, seal_key, log_key } => {
-                ("store", json!({ "origin": origin, "sealKey": seal_key, "logKey": log_key }))
-            }
-            EntryBody::Sealed { record, statement } => {
-                let mut fields = json!({
-                    "path": record.path.as_str(),
-                    "sha256": record.sha256.to_hex(),
-                    "size": record.size,
-                    "perm": format!("{:04o}", record.perm),
-                    "uid": record.uid,
-                    "gid": record.gid,
-                    "mtime": record.mtime.to_string(),
-                    "retainUntil": record.retain_until,
-                    "mode": mode(record.mode),
-                    "policy": record.policy.to_hex(),
-                    "namespace": record.namespace,
-                    "key": record.key,
-                    "statement": statement.to_hex(),
-                });
-                if record.kind == crate::model::ArtifactKind::Symlink {
-                    fields["kind"] = json!("symlink");
-                }
-                if record.torn_kept {
-                    fields["torn"] = json!(true);
-                }
-                ("sealed", fields)
-            }
-            EntryBody::Retention { record, until, by, reason, statement } => {
-                let mut fields = about(record);
-                fields["retainUntil"] = json!(until);
-                fields["by"] = by.to_json();
-                fields["statement"] = json!(statement.to_hex());
-                match reason {
-                    Some(reason) => {
-                        fields["reason"] = json!(reason);
-                        ("shortened", fields)
-                    }
-                    None => ("extended", fields),
-                }
-            }
-            EntryBody::Hold { record, name, placed, by, statement } => {
-                let mut fields = about(record);
-                fields["hold"] = json!(name);
-                fields["by"] = by.to_json();
-                fields["statement"] = json!(statement.to_hex());
-                (if *placed { "held" } else { "released" }, fields)
-            }
-            EntryBody::Ended { record, how, by } => {
-                let mut fields = about(record);
-                fields["how"] = json!(how.as_str());
-                fields["by"] = by.to_json();
-                if let Ending::Renamed(to) = how {
-                    fields["to"] = json!(to.as_str());
-                }
-                ("ended", fields)
-            }
-            EntryBody::Symlink { path, target, by } => {
-                ("symlink", json!({ "path": path.as_str(), "target": target, "by": by.to_json() }))
-            }
-            EntryBody::Policy { digest } => ("policy", json!({ "sha256": digest.to_hex() })),
-            EntryBody::ClockGap(gap) => (
-                "clock-gap",
-                json!({
-                    "wallSeconds": gap.wall.as_secs(),
-                    "believedSeconds": gap.believed.as_secs(),
-                    "doubtedSeconds": gap.doubted.as_secs(),
-                }),
-            ),
-            EntryBody::Altered { record, found } => {
-                let mut fields = about(record);
-                fields["found"] = json!(found);
-                ("altered", fields)
-            }
-        }
+/// One entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Version of the format.
+    v: u32,
+    /// Its position, from 0.
+    pub index: u64,
+    /// When, sealfs time; never decreases along the log.
+    pub time: Timestamp,
+    /// What the wall clock said then.
+    pub wall: Timestamp,
+    /// What changed.
+    #[serde(flatten)]
+    pub change: Change,
+}
+
+impl Entry {
+    /// An entry of the version that is written today.
+    #[must_use]
+    pub fn new(index: u64, time: Timestamp, wall: Timestamp, change: Change) -> Self {
+        Entry { v: VERSION, index, time, wall, change }
     }
 
     /// The entry as it is kept and hashed: canonical JSON, at most 65,535 bytes.
     ///
     /// # Errors
     /// If it would be longer, or holds what canonical JSON cannot.
-    pub fn canonical(&self, index: u64, time: Timestamp, wall: Timestamp) -> Result<String, LedgerError> {
-        let (kind, mut fields) = self.fields();
-        fields["v"] = json!(1);
-        fields["type"] = json!(kind);
-        fields["index"] = json!(index);
-        fields["time"] = json!(time);
-        fields["wall"] = json!(wall);
-        let text = crypto::jcs::canonical(&fields).map_err(|error| LedgerError::Entry(error.to_string()))?;
+    pub fn canonical(&self) -> Result<String, LedgerError> {
+        let fail = |error: &dyn std::fmt::Display| LedgerError::Entry(error.to_string());
+        let value = serde_json::to_value(self).map_err(|error| fail(&error))?;
+        let text = crypto::jcs::canonical(&value).map_err(|error| fail(&error))?;
         if text.len() > ENTRY_MAX {
             return Err(LedgerError::Entry(format!("{} bytes, more than {ENTRY_MAX}", text.len())));
         }
         Ok(text)
     }
 
+    /// Reads an entry. Only what [`Entry::canonical`] would write is taken: there is one text for one meaning.
+    ///
+    /// # Errors
+    /// If it is anything else.
+    pub fn parse(text: &[u8]) -> Result<Self, LedgerError> {
+        let fail = |error: &dyn std::fmt::Display| LedgerError::Entry(format!("not an entry: {error}"));
+        if text.len() > ENTRY_MAX {
+            return Err(fail(&"too long"));
+        }
+        let entry: Entry = serde_json::from_slice(text).map_err(|error| fail(&error))?;
+        if entry.v != VERSION {
+            return Err(LedgerError::Entry(format!(
+                "version {}; a newer sealfs may have written it",
+                entry.v
+            )));
+        }
+        if entry.canonical()?.as_bytes() != text {
+            return Err(fail(&"not in canonical form"));
+        }
+        Ok(entry)
+    }
+
     /// The path it is about, for `history`.
     #[must_use]
     pub fn path(&self) -> Option<&RelPath> {
-        match self {
-            EntryBody::Sealed { record, .. }
-            | EntryBody::Retention { record, .. }
-            | EntryBody::Hold { record, .. }
-            | EntryBody::Ended { record, .. }
-            | EntryBody::Altered { record, .. } => Some(&record.path),
-            EntryBody::Symlink { path, .. } => Some(path),
-            EntryBody::StoreMade { .. } | EntryBody::Policy { .. } | EntryBody::ClockGap(_) => None,
+        match &self.change {
+            Change::Sealed(sealed) => Some(&sealed.path),
+            Change::Extended { path, .. }
+            | Change::Shortened { path, .. }
+            | Change::Held { path, .. }
+            | Change::Released { path, .. }
+            | Change::Attested { path, .. }
+            | Change::Ended { path, .. }
+            | Change::Altered { path, .. }
+            | Change::Symlink { path, .. } => Some(path),
+            Change::Store { .. }
+            | Change::Policy { .. }
+            | Change::KeyMade { .. }
+            | Change::KeyRotated { .. }
+            | Change::KeyRetired { .. }
+            | Change::ClockGap { .. }
+            | Change::ClockAccepted { .. } => None,
+        }
+    }
+
+    /// The statement that was signed with it, apart from a seal's own.
+    #[must_use]
+    pub fn statement(&self) -> Option<&SignedStatement> {
+        match &self.change {
+            Change::Extended { statement, .. }
+            | Change::Shortened { statement, .. }
+            | Change::Held { statement, .. }
+            | Change::Released { statement, .. } => Some(statement),
+            _ => None,
         }
     }
 }
 
-/// One entry as it was kept.
+/// One entry as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntryRow {
     /// Its position, from 0.
@@ -265,3 +361,21 @@ pub struct EntryRow {
     /// The canonical JSON, verbatim.
     pub body: String,
 }
+
+impl EntryRow {
+    /// What it says.
+    ///
+    /// # Errors
+    /// If it is no entry, or one of another position.
+    pub fn parse(&self) -> Result<Entry, LedgerError> {
+        let entry = Entry::parse(self.body.as_bytes())?;
+        if entry.index != self.index {
+            return Err(LedgerError::Entry(format!("entry {} stands at {}", entry.index, self.index)));
+        }
+        Ok(entry)
+    }
+}
+
+#[cfg(test)]
+#[path = "entry_tests.rs"]
+mod tests;

@@ -1,16 +1,38 @@
 //! The single door to truth: what is sealed, until when, and how it came to be.
 //!
-//! Layer 2. Every change of state is one canonical entry, in the same SQLite transaction as its effect
-//! (`synchronous=FULL`): when [`Batch::commit`] returns, both are durable, and neither exists without the
-//! other. Readers use their own read-only connections and never wait for the writer.
+//! Layer 2. Every change of state is one canonical entry, in the same SQLite transaction as its hashes in the
+//! Merkle tree and its effect on the index (`synchronous=FULL`): when [`Batch::commit`] returns, all are durable,
+//! and none exists without the others. The log is exported after that ([`Exporter`]), as C2SP tlog-tiles with a
+//! signed checkpoint. Entries in full, durable bundles may leave the index; [`ReadIndex::entry`] finds them in
+//! both. The index can be made again from the log ([`Replay`]): new entries and old ones go the same way
+//! (`apply`). Readers use their own read-only connections and never wait for the writer.
 
+mod apply;
 mod batch;
 mod entry;
+mod export;
+mod files;
 mod index;
+pub mod log;
+mod replay;
+mod sealed;
+mod signature;
+mod tree;
 
+pub use apply::Backing;
 pub use batch::{Batch, Committed, NewSeal};
-pub use entry::{Actor, Ending, EntryBody, EntryRow};
-pub use index::{Filter, Index, Pending, ReadIndex, Refusal, Summary};
+pub use entry::{
+    Actor, Change, ENTRY_MAX, Ending, Entry, EntryRow, KeyRole, ROTATION_TYPE, SignedStatement,
+    rotation_payload,
+};
+pub use export::{Exporter, check_rollback};
+pub use files::{LogFiles, TileHashes};
+pub use index::{
+    Attachment, AttachmentKind, Filter, Index, KeyRow, Pending, ReadIndex, Refusal, Summary, Traced,
+};
+pub use replay::Replay;
+pub use sealed::{Perm, ProvenanceEntry, Sealed, StatementDigests, StatementRef};
+pub use signature::Signature;
 
 /// Why the ledger did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +43,13 @@ pub enum LedgerError {
     /// The index is of another format or does not hold together.
     #[error("index: {0}")]
     Broken(String),
-    /// An entry could not be written down canonically.
+    /// An entry could not be written down canonically, or what was read is none.
     #[error("entry: {0}")]
     Entry(String),
+    /// The exported log cannot be read or written, or does not hold together.
+    #[error("log: {0}")]
+    Log(String),
+    /// Index and exported log contradict each other: one of them was put back or exchanged.
+    #[error("{0}")]
+    Rollback(String),
 }

@@ -15,7 +15,8 @@ pub use path::{
     is_reserved,
 };
 pub use record::{
-    ArtifactKind, Hold, NAMESPACE_MAX, Origin, RetentionMode, SealRecord, SealTrigger, is_namespace,
+    ArtifactKind, Hold, NAMESPACE_MAX, Origin, ProvenanceRef, RetentionMode, SealRecord, SealTrigger,
+    is_namespace,
 };
 pub use state::{Event, Illegal, State};
-pub use time::{FileTime, Span, SpanError, Timestamp};
+pub use time::{FileTime, FileTimeError, Span, SpanError, Timestamp};

@@ -6,9 +6,11 @@ use std::str::FromStr;
 use super::{Digest, FileTime, RelPath, Timestamp};
 
 /// What was sealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ArtifactKind {
     /// A regular file; the content is its bytes.
+    #[default]
     File,
     /// A symbolic link; the content is its target.
     Symlink,
@@ -111,6 +113,15 @@ pub struct Hold {
     pub since: Timestamp,
 }
 
+/// The provenance statement of a seal: what it is made of, and its signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProvenanceRef {
+    /// The attachment that says who wrote it; many seals share one.
+    pub attachment: u64,
+    /// Ed25519 signature of the statement's envelope (64 bytes), by the key that sealed.
+    pub signature: [u8; 64],
+}
+
 /// Everything the index keeps of one sealed file. What the seal statement vouches for never changes;
 /// `retain_until`, `mode`, `holds` and the backing file's marks may.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,6 +166,8 @@ pub struct SealRecord {
     pub signature: Option<[u8; 64]>,
     /// Ed25519 signature of the seal statement's envelope (64 bytes).
     pub statement_signature: [u8; 64],
+    /// Who wrote it, as stated in line 2; none for a symbolic link.
+    pub provenance: Option<ProvenanceRef>,
     /// Version of the template that renders statement and sidecars.
     pub template: u32,
     /// Inode number of the backing file when it was last proven.

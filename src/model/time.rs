@@ -116,6 +116,43 @@ impl fmt::Display for FileTime {
     }
 }
 
+/// The text is no time as [`FileTime`] shows it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected a time such as \"2026-07-01T12:00:00Z\", found {0:?}")]
+pub struct FileTimeError(pub String);
+
+impl FromStr for FileTime {
+    type Err = FileTimeError;
+
+    fn from_str(text: &str) -> Result<Self, FileTimeError> {
+        let error = || FileTimeError(text.to_owned());
+        if let Some(rest) = text.strip_prefix('@') {
+            let (seconds, nanos) = rest.split_once('.').ok_or_else(error)?;
+            let seconds = seconds.parse().map_err(|_| error())?;
+            let nanos = nanos.parse().ok().filter(|nanos| *nanos < 1_000_000_000).ok_or_else(error)?;
+            return Ok(FileTime { seconds, nanos });
+        }
+        let time: jiff::Timestamp = text.parse().map_err(|_| error())?;
+        let ns = time.as_nanosecond();
+        let seconds = i64::try_from(ns.div_euclid(1_000_000_000)).map_err(|_| error())?;
+        let nanos = u32::try_from(ns.rem_euclid(1_000_000_000)).map_err(|_| error())?;
+        Ok(FileTime { seconds, nanos })
+    }
+}
+
+impl serde::Serialize for FileTime {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for FileTime {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = <String as serde::Deserialize>::deserialize(from)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// A length of time as policy states it: `500ms`, `10s`, `5m`, `12h`, `30d`, `2w`, `7y`, or a sum of these
 /// from large to small (`1d12h`). A day is 86,400 s, a week 7 days, a year 365 days.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -207,5 +244,9 @@ mod tests {
         assert_eq!(Timestamp::from_parts(i64::MAX, 0), Timestamp::MAX);
         assert_eq!(Timestamp(-1).to_parts(), (-1, 999_999_999));
         assert_eq!(FileTime { seconds: i64::MAX, nanos: 0 }.to_string(), "@9223372036854775807.000000000");
+        for seconds in [0, -1, 1_700_000_000, i64::MAX, i64::MIN, -400_000_000_000] {
+            let time = FileTime { seconds, nanos: 7 };
+            assert_eq!(time.to_string().parse::<FileTime>().unwrap(), time);
+        }
     }
 }

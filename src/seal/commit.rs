@@ -1,5 +1,6 @@
 //! The batch: make durable together, freeze the names, sign, commit once, tell.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,10 +10,12 @@ use super::life::{Life, Phase};
 use super::pipeline::{HashedReceiver, Inner, SealEvent, tell_all};
 use crate::crypto::{self, dsse, sshsig};
 use crate::durable;
-use crate::ledger::{Committed, LedgerError, NewSeal};
-use crate::model::{ArtifactKind, Event, RelPath, SealRecord};
+use crate::ledger::{AttachmentKind, Batch, Committed, LedgerError, NewSeal, StatementDigests};
+use crate::model::{ArtifactKind, Event, ProvenanceRef, RelPath, SealRecord};
 use crate::policy;
-use crate::statement::{PAYLOAD_TYPE, TEMPLATE, seal_statement};
+use crate::statement::{
+    PAYLOAD_TYPE, TEMPLATE, claimed_commits, provenance_body, provenance_statement, seal_statement,
+};
 use crate::store::{self, Lease, Meta};
 
 /// Files a batch.
@@ -54,6 +57,8 @@ struct FrozenFile {
     meta: Meta,
     request: Option<crate::model::Timestamp>,
     torn: bool,
+    /// Who wrote it, as it goes into the provenance statement; none of a symbolic link.
+    writers: Option<String>,
 }
 
 /// The committer's thread.
@@ -144,9 +149,12 @@ fn freeze(inner: &Inner, batch: Vec<HashedFile>) -> Vec<FrozenFile> {
         state.phase = Phase::Frozen;
         let (path, request) = (state.path.clone(), state.request);
         let torn = state.state == crate::model::State::Torn;
+        let writers = (life.kind == ArtifactKind::File).then(Vec::new);
         drop(state);
-        match mark(inner, &hashed, &path) {
-            Ok(meta) => frozen.push(FrozenFile { hashed, path, meta, request, torn }),
+        let marked = mark(inner, &hashed, &path)
+            .and_then(|meta| Ok((meta, writers.map(|writers| body_of(&writers)).transpose()?)));
+        match marked {
+            Ok((meta, writers)) => frozen.push(FrozenFile { hashed, path, meta, request, torn, writers }),
             Err(what) => {
                 unmark(&hashed);
                 inner.failed(&life, &what, false);
@@ -210,8 +218,10 @@ fn commit(inner: &Inner, frozen: Vec<FrozenFile>) {
 fn sign_and_commit(inner: &Inner, frozen: &[FrozenFile]) -> Result<Vec<Committed>, LedgerError> {
     let setup = &inner.setup;
     let policy = setup.policy.get();
-    let key = setup.keys.seal().public().fingerprint();
+    let sealer = setup.keys.seal();
+    let key = sealer.public().fingerprint();
     let mut batch = setup.index.batch(&setup.clock)?;
+    let attachments = attach_writers(&mut batch, frozen)?;
     let (now, wall, first) = (batch.now(), batch.wall(), batch.next_index());
     let sign = |position: usize, file: &FrozenFile| -> Result<NewSeal, LedgerError> {
         let decision = policy.decide(&file.path);
@@ -238,18 +248,26 @@ fn sign_and_commit(inner: &Inner, frozen: &[FrozenFile]) -> Result<Vec<Committed
             log_index: first + position as u64,
             key: key.clone(),
             signature: (kind == ArtifactKind::File)
-                .then(|| sshsig::sign_digest(setup.keys.seal(), &decision.namespace, &content.sha256)),
+                .then(|| sshsig::sign_digest(&sealer, &decision.namespace, &content.sha256)),
             statement_signature: [0; 64],
+            provenance: None,
             template: TEMPLATE,
             ino: file.meta.ino,
             ctime: file.meta.ctime,
             holds: Vec::new(),
             torn_kept: file.torn,
         };
-        let statement = seal_statement(&record, &setup.origin)
-            .map_err(|error| LedgerError::Entry(format!("{}: {error}", file.path)))?;
-        record.statement_signature = dsse::sign(setup.keys.seal(), PAYLOAD_TYPE, statement.as_bytes());
-        Ok(NewSeal { record, statement: crypto::sha256(statement.as_bytes()) })
+        let entry = |error: crypto::jcs::JcsError| LedgerError::Entry(format!("{}: {error}", file.path));
+        let statement = seal_statement(&record, &setup.origin).map_err(entry)?;
+        record.statement_signature = dsse::sign(&sealer, PAYLOAD_TYPE, statement.as_bytes());
+        let mut digests = StatementDigests { seal: crypto::sha256(statement.as_bytes()), provenance: None };
+        if let (Some(attachment), Some(body)) = (attachments[position], &file.writers) {
+            let statement = provenance_statement(&record, &setup.origin, body).map_err(entry)?;
+            let signature = dsse::sign(&sealer, PAYLOAD_TYPE, statement.as_bytes());
+            record.provenance = Some(ProvenanceRef { attachment, signature });
+            digests.provenance = Some(crypto::sha256(statement.as_bytes()));
+        }
+        Ok(NewSeal { record, digests })
     };
     let seals = if frozen.len() < MANY {
         frozen.iter().enumerate().map(|(n, file)| sign(n, file)).collect::<Result<Vec<_>, _>>()?
@@ -258,6 +276,32 @@ fn sign_and_commit(inner: &Inner, frozen: &[FrozenFile]) -> Result<Vec<Committed
     };
     batch.seal(seals)?;
     batch.commit()
+}
+
+fn body_of(writers: &[serde_json::Value]) -> Result<String, String> {
+    provenance_body(writers, 0).map_err(|error| error.to_string())
+}
+
+/// Keeps once what is said of the writers of these files; answers the attachment of each file.
+fn attach_writers(batch: &mut Batch<'_>, frozen: &[FrozenFile]) -> Result<Vec<Option<u64>>, LedgerError> {
+    let mut known: HashMap<&str, u64> = HashMap::new();
+    let mut attachments = Vec::with_capacity(frozen.len());
+    for file in frozen {
+        let Some(body) = file.writers.as_deref() else {
+            attachments.push(None);
+            continue;
+        };
+        let attachment = match known.get(body) {
+            Some(attachment) => *attachment,
+            None => {
+                let attachment = batch.attach(AttachmentKind::Writers, body, &claimed_commits(body))?;
+                known.insert(body, attachment);
+                attachment
+            }
+        };
+        attachments.push(Some(attachment));
+    }
+    Ok(attachments)
 }
 
 fn sign_in_parallel(

@@ -1,64 +1,112 @@
-//! The keys of a store: the one that seals, and the public halves of all that ever did.
+//! The keys of a store: those that sign now, and the public halves of all that ever did.
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::crypto::{KeyError, PublicKey, SigningKey};
+use parking_lot::RwLock;
 
-/// The seal key and the public keys by fingerprint.
+use crate::crypto::{PublicKey, SigningKey};
+use crate::ledger::{KeyRole, LedgerError, ReadIndex};
+
+/// The signing keys, and the public keys by fingerprint. Both may change while the daemon runs.
 pub struct Keys {
-    seal: SigningKey,
-    known: HashMap<String, PublicKey>,
+    state: RwLock<State>,
+}
+
+struct State {
+    seal: Arc<SigningKey>,
+    log: Arc<SigningKey>,
+    public: Public,
+}
+
+/// The public seal keys of a store, as its log says.
+#[derive(Debug, Clone, Default)]
+pub struct Public {
+    /// Every key that ever sealed, by fingerprint.
+    pub known: HashMap<String, PublicKey>,
+    /// Those that were not retired.
+    pub trusted: HashMap<String, PublicKey>,
+}
+
+impl Public {
+    /// Reads them from the index.
+    ///
+    /// # Errors
+    /// If the index cannot be read, or has something that is no key.
+    pub fn read(index: &ReadIndex) -> Result<Self, LedgerError> {
+        let mut public = Public::default();
+        for row in index.keys()?.into_iter().filter(|row| row.role == KeyRole::Seal) {
+            let key = PublicKey::from_openssh(&row.public)
+                .map_err(|error| LedgerError::Broken(format!("key {}: {error}", row.fingerprint)))?;
+            // By what it is, not by what it is called.
+            public.known.insert(key.fingerprint(), key);
+            if row.retired.is_none() {
+                public.trusted.insert(key.fingerprint(), key);
+            }
+        }
+        Ok(public)
+    }
 }
 
 impl Keys {
-    /// Reads the private seal key, and every `*.pub` in the folder of keys.
-    ///
-    /// # Errors
-    /// [`KeyError`], with the file and what to do.
-    pub fn load(seal: &Path, folder: &Path) -> Result<Self, KeyError> {
-        let seal = SigningKey::read(seal)?;
-        let mut known = public_keys(folder);
-        let public = seal.public();
-        known.insert(public.fingerprint(), public);
-        Ok(Keys { seal, known })
+    /// The keys that sign, and those that the index knows.
+    #[must_use]
+    pub fn new(seal: SigningKey, log: SigningKey, public: Public) -> Self {
+        Keys { state: RwLock::new(State { seal: Arc::new(seal), log: Arc::new(log), public }) }
     }
 
     /// The key that seals now.
     #[must_use]
-    pub fn seal(&self) -> &SigningKey {
-        &self.seal
+    pub fn seal(&self) -> Arc<SigningKey> {
+        Arc::clone(&self.state.read().seal)
     }
 
-    /// A public key by its fingerprint.
+    /// The key that signs checkpoints now.
     #[must_use]
-    pub fn public(&self, fingerprint: &str) -> Option<&PublicKey> {
-        self.known.get(fingerprint)
+    pub fn log(&self) -> Arc<SigningKey> {
+        Arc::clone(&self.state.read().log)
     }
 
-    /// Every public key, by fingerprint.
+    /// A public seal key by its fingerprint, retired ones too.
     #[must_use]
-    pub fn all(&self) -> &HashMap<String, PublicKey> {
-        &self.known
+    pub fn public(&self, fingerprint: &str) -> Option<PublicKey> {
+        self.state.read().public.known.get(fingerprint).copied()
+    }
+
+    /// The seal keys that may be trusted for what they signed.
+    #[must_use]
+    pub fn trusted(&self) -> HashMap<String, PublicKey> {
+        self.state.read().public.trusted.clone()
+    }
+
+    /// From now on this key signs, and these are known.
+    pub fn change(&self, role: KeyRole, key: Option<SigningKey>, public: Public) {
+        let mut state = self.state.write();
+        state.public = public;
+        match (role, key.map(Arc::new)) {
+            (KeyRole::Seal, Some(key)) => state.seal = key,
+            (KeyRole::Log, Some(key)) => state.log = key,
+            (_, None) => {}
+        }
     }
 }
 
-/// Every public seal key (`seal*.pub`) in a folder, by fingerprint. What is no key is passed over: it vouches
-/// for nothing.
+/// The public log keys in a store's folder of keys (`log*.pub`): those whose checkpoints are believed there.
 #[must_use]
-pub fn public_keys(folder: &Path) -> HashMap<String, PublicKey> {
-    let mut known = HashMap::new();
+pub fn log_keys(folder: &Path) -> Vec<PublicKey> {
+    let mut keys = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with("seal")
+        if name.starts_with("log")
             && name.ends_with(".pub")
             && let Ok(text) = fs::read_to_string(entry.path())
             && let Ok(key) = PublicKey::from_openssh(text.trim())
         {
-            known.insert(key.fingerprint(), key);
+            keys.push(key);
         }
     }
-    known
+    keys
 }

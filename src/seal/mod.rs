@@ -9,6 +9,7 @@ mod digest;
 mod journal;
 mod keys;
 mod life;
+mod lines;
 mod lives;
 mod marks;
 mod names;
@@ -22,8 +23,9 @@ mod work;
 
 pub use digest::{Content, Stream, hash_file};
 pub use journal::{Found, Journal};
-pub use keys::{Keys, public_keys};
+pub use keys::{Keys, Public, log_keys};
 pub use life::{Life, LifeState, NotSealed, Outcome, Phase, Waiter};
+pub use lines::{LinesError, change_payload, provenance_payload, render_lines};
 pub use lives::Lives;
 pub use pipeline::{Counts, Demand, Pipeline, SealEvent, Setup};
 pub use retain::Retention;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::keys::Keys;
 use crate::clock::Clock;
 use crate::crypto::{self, dsse};
-use crate::ledger::{Actor, Batch, Index, LedgerError};
-use crate::model::{Digest, SealRecord, Timestamp};
+use crate::ledger::{Actor, Batch, Index, LedgerError, Signature, SignedStatement};
+use crate::model::{SealRecord, Timestamp};
 use crate::statement::{PAYLOAD_TYPE, RetentionChange, change_statement};
 
 /// What changing retention needs. Whether it may be changed, the caller has asked the policy.
@@ -27,14 +27,15 @@ impl Retention<'_> {
         batch: &Batch<'_>,
         record: &SealRecord,
         change: &RetentionChange<'_>,
-    ) -> Result<(Digest, String), LedgerError> {
+    ) -> Result<SignedStatement, LedgerError> {
         let payload = change_statement(record, self.origin, batch.next_index(), batch.now(), change)
             .map_err(|error| LedgerError::Entry(error.to_string()))?;
         let key = self.keys.seal();
-        let signature = dsse::sign(key, PAYLOAD_TYPE, payload.as_bytes());
-        let fingerprint = key.public().fingerprint();
-        let envelope = dsse::envelope(PAYLOAD_TYPE, payload.as_bytes(), &fingerprint, &signature);
-        Ok((crypto::sha256(payload.as_bytes()), envelope))
+        Ok(SignedStatement {
+            sha256: crypto::sha256(payload.as_bytes()),
+            key: key.public().fingerprint(),
+            signature: Signature(dsse::sign(&key, PAYLOAD_TYPE, payload.as_bytes())),
+        })
     }
 
     /// Retained until then; with a reason if that is earlier than now. Durable on return.
@@ -50,7 +51,7 @@ impl Retention<'_> {
     ) -> Result<(), LedgerError> {
         let mut batch = self.index.batch(self.clock)?;
         let line = self.line(&batch, record, &RetentionChange::Until(until, reason))?;
-        batch.retain(record, until, by, reason, (line.0, &line.1))?;
+        batch.retain(record, until, by, reason, line)?;
         batch.commit().map(drop)
     }
 
@@ -67,7 +68,7 @@ impl Retention<'_> {
     ) -> Result<bool, LedgerError> {
         let mut batch = self.index.batch(self.clock)?;
         let line = self.line(&batch, record, &RetentionChange::Hold(name, placed))?;
-        if !batch.hold(record, name, placed, by, (line.0, &line.1))? {
+        if !batch.hold(record, name, placed, by, line)? {
             return Ok(false);
         }
         batch.commit()?;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::crypto::{PublicKey, dsse, jcs, sshsig};
+use crate::crypto::{PublicKey, jcs, sshsig};
 use crate::model::{ArtifactKind, SealRecord, Timestamp};
 
 /// The template that new seals are made with.
@@ -105,23 +105,4 @@ pub fn change_statement(
 #[must_use]
 pub fn render_signature(record: &SealRecord, key: &PublicKey) -> Option<String> {
     Some(sshsig::armor(key, &record.namespace, &record.signature?))
-}
-
-/// The content of `F.seal.jsonl`: the seal's envelope, then the further `lines`.
-///
-/// # Errors
-/// As [`seal_statement`].
-pub fn render_statements(
-    record: &SealRecord,
-    origin: &str,
-    lines: &[String],
-) -> Result<String, jcs::JcsError> {
-    let payload = seal_statement(record, origin)?;
-    let mut text = dsse::envelope(PAYLOAD_TYPE, payload.as_bytes(), &record.key, &record.statement_signature);
-    text.push('\n');
-    for line in lines {
-        text.push_str(line);
-        text.push('\n');
-    }
-    Ok(text)
 }

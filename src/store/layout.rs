@@ -42,6 +42,18 @@ impl Layout {
     /// # Errors
     /// [`LayoutError`], each with what to do.
     pub fn open(path: &Path) -> Result<Self, LayoutError> {
+        let layout = Self::open_damaged(path)?;
+        if !layout.index().is_file() {
+            return Err(LayoutError::NotAStore(layout.root, "file 'index.db'"));
+        }
+        Ok(layout)
+    }
+
+    /// As [`Layout::open`], of a store that may have lost its index.
+    ///
+    /// # Errors
+    /// [`LayoutError`].
+    pub fn open_damaged(path: &Path) -> Result<Self, LayoutError> {
         let root = match path.canonicalize() {
             Ok(root) => root,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -62,9 +74,6 @@ impl Layout {
         }
         if !layout.tree().is_dir() {
             return Err(LayoutError::NotAStore(layout.root, "folder 'tree'"));
-        }
-        if !layout.index().is_file() {
-            return Err(LayoutError::NotAStore(layout.root, "file 'index.db'"));
         }
         Ok(layout)
     }

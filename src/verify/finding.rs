@@ -44,6 +44,21 @@ pub enum Finding {
     /// The seal statement, or its signature.
     #[error("the seal statement does not hold: {0}")]
     Statement(String),
+    /// The key was not in use when it is said to have sealed.
+    #[error("sealed by the key {0}, {1}")]
+    KeyNotValid(String, String),
+    /// The provenance statement, its signature, or what it is made of.
+    #[error("the provenance statement does not hold: {0}")]
+    Provenance(String),
+    /// An attestation of others that was added.
+    #[error("an added attestation does not hold: {0}")]
+    Attestation(String),
+    /// The index says something else than the log.
+    #[error("the index is not what the log says: {0}; 'sealctl rebuild' makes it anew")]
+    Index(String),
+    /// A requirement of `--require` is not met.
+    #[error("required is {0}")]
+    Requirement(String),
     /// The log has something else, or nothing.
     #[error("the log does not bear it out: {0}")]
     Log(String),
@@ -78,6 +93,11 @@ impl Finding {
             Finding::UnknownKey(_) => "unknown-key",
             Finding::Signature(_) => "signature",
             Finding::Statement(_) => "statement",
+            Finding::KeyNotValid(..) => "key-not-valid",
+            Finding::Provenance(_) => "provenance",
+            Finding::Attestation(_) => "attestation",
+            Finding::Index(_) => "index",
+            Finding::Requirement(_) => "requirement",
             Finding::Log(_) => "log",
             Finding::Retention(_) => "retention",
             Finding::Attribute { .. } => "attribute",

@@ -5,12 +5,18 @@
 //! the hash signed, is the statement signed, does the log have it, is what came later (extensions, holds)
 //! signed and logged too, are the attributes as they were sealed.
 
+mod agree;
 mod finding;
+mod keys;
+mod log;
 mod offline;
 mod record;
 mod walk;
 
+pub use agree::check_index;
 pub use finding::Finding;
+pub use keys::KnownKeys;
+pub use log::LogView;
 pub use offline::{OfflineError, Vouched, copies_below, verify_copy};
 pub use record::{check_attributes, check_content, check_entry, check_lines, check_seal};
 pub use walk::{Checked, Progress, Verifier};

@@ -1,15 +1,17 @@
-//! One record against content, keys, statement, log and attributes.
+//! One record against content, keys, statements, log and attributes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read};
 
 use serde_json::Value;
 
 use super::Finding;
+use super::keys::KnownKeys;
 use crate::crypto::{self, Hasher, PublicKey, dsse, sshsig};
-use crate::ledger::{EntryBody, EntryRow, LedgerError};
-use crate::model::{ArtifactKind, Digest, SealRecord, Timestamp};
-use crate::statement::{HOLD_TYPE, PAYLOAD_TYPE, RETENTION_TYPE, seal_statement};
+use crate::ledger::{Attachment, Change, Entry, EntryRow, LedgerError, ReadIndex, Sealed, StatementDigests};
+use crate::model::{ArtifactKind, Digest, SealRecord};
+use crate::seal::{LinesError, change_payload, provenance_payload};
+use crate::statement::{PAYLOAD_TYPE, attested_subject, seal_statement};
 use crate::store::Meta;
 
 /// Bytes a read.
@@ -43,39 +45,60 @@ pub fn check_content(record: &SealRecord, content: &mut dyn Read, read: &dyn Fn(
     Ok(())
 }
 
-/// Whether a known key signed the hash, and the seal statement that the record gives. Answers the
-/// statement's digest.
+/// Whether a key that was valid then signed the hash, and the statements that the record gives. Answers the
+/// statements' digests.
 ///
 /// # Errors
 /// [`Finding`].
 pub fn check_seal(
     record: &SealRecord,
     origin: &str,
-    keys: &HashMap<String, PublicKey>,
-) -> Result<Digest, Finding> {
-    let key = keys.get(&record.key).ok_or_else(|| Finding::UnknownKey(record.key.clone()))?;
+    keys: &KnownKeys,
+    index: &ReadIndex,
+) -> Result<StatementDigests, Finding> {
+    let key = keys.at(&record.key, record.log_index)?;
     match (&record.signature, record.kind) {
-        (Some(signature), _) => sshsig::verify_digest(key, &record.namespace, &record.sha256, signature)
+        (Some(signature), _) => sshsig::verify_digest(&key, &record.namespace, &record.sha256, signature)
             .map_err(|error| Finding::Signature(error.to_string()))?,
         (None, ArtifactKind::Symlink) => {}
         (None, ArtifactKind::File) => return Err(Finding::Signature("there is none".to_owned())),
     }
     let statement = seal_statement(record, origin).map_err(|error| Finding::Statement(error.to_string()))?;
-    key.verify_raw(&dsse::pae(PAYLOAD_TYPE, statement.as_bytes()), &record.statement_signature)
-        .map_err(|_| Finding::Statement("its signature is not of what the index says".to_owned()))?;
-    Ok(crypto::sha256(statement.as_bytes()))
+    signed(&key, &statement, &record.statement_signature)
+        .map_err(|()| Finding::Statement("its signature is not of what the index says".to_owned()))?;
+    let provenance = match provenance_payload(record, origin, index) {
+        Ok(provenance) => provenance,
+        Err(LinesError::Ledger(error)) => return Err(Finding::Unreadable(error.to_string())),
+        Err(error) => return Err(Finding::Provenance(error.to_string())),
+    };
+    if let (Some(text), Some(made)) = (&provenance, &record.provenance) {
+        signed(&key, text, &made.signature)
+            .map_err(|()| Finding::Provenance("its signature is not of what the index says".to_owned()))?;
+    }
+    Ok(StatementDigests {
+        seal: crypto::sha256(statement.as_bytes()),
+        provenance: provenance.map(|text| crypto::sha256(text.as_bytes())),
+    })
+}
+
+fn signed(key: &PublicKey, statement: &str, signature: &[u8; 64]) -> Result<(), ()> {
+    key.verify_raw(&dsse::pae(PAYLOAD_TYPE, statement.as_bytes()), signature).map_err(drop)
 }
 
 /// Whether the entry at the record's place in the log is the one that its seal made, byte for byte.
 ///
 /// # Errors
 /// [`Finding::Log`], with the first field that differs.
-pub fn check_entry(record: &SealRecord, statement: Digest, entry: Option<&EntryRow>) -> Result<(), Finding> {
+pub fn check_entry(
+    record: &SealRecord,
+    digests: StatementDigests,
+    entry: Option<&EntryRow>,
+) -> Result<(), Finding> {
     let log = |what: String| Err(Finding::Log(what));
     let Some(entry) = entry else { return log(format!("there is no entry {}", record.log_index)) };
-    let sealed = SealRecord { retain_until: record.retain_sealed, ..record.clone() };
-    let expected = EntryBody::Sealed { record: &sealed, statement }
-        .canonical(record.log_index, record.sealed_at, record.sealed_wall)
+    let change = Change::Sealed(Box::new(Sealed::of(record, digests)));
+    let expected = Entry::new(record.log_index, record.sealed_at, record.sealed_wall, change)
+        .canonical()
         .map_err(|error| Finding::Log(error.to_string()))?;
     if entry.body == expected {
         return Ok(());
@@ -95,58 +118,49 @@ pub fn check_entry(record: &SealRecord, statement: Digest, entry: Option<&EntryR
     log(format!("entry {} is not in canonical form", record.log_index))
 }
 
-/// Whether today's retention and holds follow from the seal by signed, logged steps. `lines` are the further
-/// lines of the statements; `entry` finds an entry of the log.
+/// Whether today's retention and holds follow from the seal by signed, logged steps, and attestations that were
+/// added are those that were logged. `included` says whether an entry is in the log.
 ///
 /// # Errors
-/// [`Finding::Retention`].
+/// [`Finding`].
 pub fn check_lines(
     record: &SealRecord,
-    lines: &[String],
-    keys: &HashMap<String, PublicKey>,
-    entry: &dyn Fn(u64) -> Result<Option<EntryRow>, LedgerError>,
+    origin: &str,
+    keys: &KnownKeys,
+    index: &ReadIndex,
+    included: &dyn Fn(&EntryRow) -> Result<(), Finding>,
 ) -> Result<(), Finding> {
     let wrong = |what: String| Err(Finding::Retention(what));
-    let all: Vec<PublicKey> = keys.values().copied().collect();
+    let ledger = |error: LedgerError| Finding::Unreadable(error.to_string());
     let (mut until, mut holds) = (record.retain_sealed, BTreeSet::new());
-    for (number, line) in lines.iter().enumerate().map(|(n, line)| (n + 2, line)) {
-        let envelope = match dsse::parse(line.as_bytes()) {
-            Ok(envelope) => envelope,
-            Err(error) => return wrong(format!("line {number}: {error}")),
+    for position in index.lines(record.id).map_err(ledger)? {
+        let row = index.entry(position).map_err(ledger)?;
+        let Some(row) = row else { return wrong(format!("entry {position} of the log is missing")) };
+        included(&row)?;
+        let entry = row.parse().map_err(|error| Finding::Log(error.to_string()))?;
+        let about = match &entry.change {
+            Change::Extended { path, seal, .. }
+            | Change::Shortened { path, seal, .. }
+            | Change::Held { path, seal, .. }
+            | Change::Released { path, seal, .. }
+            | Change::Attested { path, seal, .. } => (path, *seal),
+            _ => return wrong(format!("entry {position} is about something else")),
         };
-        let Ok(statement) = serde_json::from_slice::<Value>(envelope.payload()) else {
-            return wrong(format!("line {number} is no statement"));
-        };
-        let kind = statement["predicateType"].as_str().unwrap_or_default();
-        if kind != RETENTION_TYPE && kind != HOLD_TYPE {
-            // Provenance and others' attestations say nothing about retention.
-            continue;
+        if about != (&record.path, record.log_index) {
+            return wrong(format!("entry {position} is about another file or seal"));
         }
-        if let Err(error) = envelope.verify(&all) {
-            return wrong(format!("line {number}: {error}"));
-        }
-        let (subject, predicate) = (&statement["subject"][0], &statement["predicate"]);
-        let hash = subject["digest"]["sha256"].as_str().unwrap_or_default();
-        if subject["name"].as_str() != Some(record.path.as_str())
-            || hash != record.sha256.to_hex()
-            || predicate["seal"].as_u64() != Some(record.log_index)
-        {
-            return wrong(format!("line {number} is about another file or seal"));
-        }
-        logged(number, envelope.payload(), predicate, entry)?;
-        if kind == RETENTION_TYPE {
-            match predicate["retainUntil"].as_str().and_then(|text| text.parse::<Timestamp>().ok()) {
-                Some(time) => until = time,
-                None => return wrong(format!("line {number} has no retainUntil")),
+        match &entry.change {
+            Change::Extended { retain_until, .. } | Change::Shortened { retain_until, .. } => {
+                until = *retain_until;
             }
-        } else {
-            let name = predicate["hold"].as_str().unwrap_or_default().to_owned();
-            if predicate["placed"].as_bool() == Some(true) {
-                holds.insert(name);
-            } else {
-                holds.remove(&name);
+            Change::Held { hold, .. } => drop(holds.insert(hold.clone())),
+            Change::Released { hold, .. } => drop(holds.remove(hold)),
+            Change::Attested { attachment, sha256, .. } => {
+                check_attestation(record, index.attachment(*attachment).map_err(ledger)?, *sha256)?;
             }
+            _ => {}
         }
+        check_statement(record, origin, keys, &entry)?;
     }
     if until != record.retain_until {
         return wrong(format!("the index says until {}, signed is {until}", record.retain_until));
@@ -159,24 +173,37 @@ pub fn check_lines(
     Ok(())
 }
 
-/// Whether the entry that a further line names holds the line's digest.
-fn logged(
-    number: usize,
-    payload: &[u8],
-    predicate: &Value,
-    entry: &dyn Fn(u64) -> Result<Option<EntryRow>, LedgerError>,
+/// Whether the statement that stands for an entry was signed, and is the one whose digest the entry has.
+fn check_statement(
+    record: &SealRecord,
+    origin: &str,
+    keys: &KnownKeys,
+    entry: &Entry,
 ) -> Result<(), Finding> {
-    let index = predicate["log"]["index"].as_u64();
-    let row = match index.map(entry).transpose() {
-        Ok(row) => row.flatten(),
-        Err(error) => return Err(Finding::Unreadable(error.to_string())),
-    };
-    let digest = crypto::sha256(payload).to_hex();
-    let body = row.and_then(|row| serde_json::from_str::<Value>(&row.body).ok());
-    if body.is_some_and(|body| body["statement"].as_str() == Some(digest.as_str())) {
-        return Ok(());
+    let wrong = |what: &str| Finding::Retention(format!("entry {}: {what}", entry.index));
+    let payload = change_payload(record, origin, entry).map_err(|error| wrong(&error.to_string()))?;
+    let (Some(payload), Some(statement)) = (payload, entry.statement()) else { return Ok(()) };
+    if crypto::sha256(payload.as_bytes()) != statement.sha256 {
+        return Err(wrong("the digest of its statement is another"));
     }
-    Err(Finding::Retention(format!("line {number} is not in the log where it says")))
+    let key = keys.at(&statement.key, entry.index)?;
+    signed(&key, &payload, &statement.signature.0).map_err(|()| wrong("its statement is not signed so"))
+}
+
+fn check_attestation(
+    record: &SealRecord,
+    attachment: Option<Attachment>,
+    sha256: Digest,
+) -> Result<(), Finding> {
+    let wrong = |what: String| Err(Finding::Attestation(what));
+    let Some(attachment) = attachment else { return wrong("it is lost".to_owned()) };
+    if crypto::sha256(attachment.body.as_bytes()) != sha256 {
+        return wrong(format!("attachment {} is not the envelope that was logged", attachment.id));
+    }
+    match attested_subject(attachment.body.as_bytes(), &record.sha256) {
+        Ok(_) => Ok(()),
+        Err(error) => wrong(error.to_string()),
+    }
 }
 
 /// Whether mode, owner and modification time are as they were sealed.

@@ -1,22 +1,27 @@
 //! Files, folders and whole stores, on all cores.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 
 use super::Finding;
+use super::keys::KnownKeys;
+use super::log::LogView;
 use super::record::{check_attributes, check_content, check_entry, check_lines, check_seal};
 use crate::crypto::PublicKey;
-use crate::ledger::{Filter, LedgerError, ReadIndex};
+use crate::ledger::{EntryRow, Filter, LedgerError, ReadIndex};
 use crate::model::{ArtifactKind, RelPath, SealRecord};
 use crate::store::{self, EntryKind, Layout, Tree};
 
 /// Records on their way to the workers.
 const AHEAD: usize = 1024;
+/// How long a commit may take to come under a checkpoint.
+const EXPORT: Duration = Duration::from_secs(2);
 
 /// How far a verification is; read by whoever shows it.
 #[derive(Debug, Default)]
@@ -32,8 +37,8 @@ pub struct Progress {
 pub struct Checked {
     /// The record.
     pub record: SealRecord,
-    /// The first wrong thing, if any.
-    pub finding: Option<Finding>,
+    /// What is to be said of it although it holds; or the first wrong thing.
+    pub outcome: Result<Option<String>, Finding>,
 }
 
 /// Everything that a store's files are checked against.
@@ -41,28 +46,48 @@ pub struct Verifier<'a> {
     tree: Tree,
     index: &'a ReadIndex,
     origin: String,
-    keys: HashMap<String, PublicKey>,
+    keys: KnownKeys,
+    log: LogView<'a>,
 }
 
 impl<'a> Verifier<'a> {
-    /// Opens the tree. `keys` are the seal keys that are trusted, by fingerprint.
+    /// Opens tree and log. `log_keys` are those whose checkpoints are believed. What was committed a moment ago is
+    /// given two seconds to come under the checkpoint.
     ///
     /// # Errors
-    /// If the tree cannot be opened.
+    /// [`Finding::Log`] if there is no checkpoint of this log, or it does not bear out the store's keys;
+    /// [`Finding::Unreadable`].
     pub fn new(
         layout: &Layout,
         index: &'a ReadIndex,
         origin: String,
-        keys: HashMap<String, PublicKey>,
-    ) -> io::Result<Self> {
-        Ok(Verifier { tree: Tree::open(&layout.tree())?, index, origin, keys })
+        log_keys: &[PublicKey],
+    ) -> Result<Self, Finding> {
+        let tree = Tree::open(&layout.tree()).map_err(|error| Finding::Unreadable(error.to_string()))?;
+        let size = index.entries().map_err(|error| Finding::Unreadable(error.to_string()))?;
+        let until = Instant::now() + EXPORT;
+        let log = loop {
+            let log = LogView::open(index, &origin, log_keys)?;
+            if log.checkpoint().size >= size || Instant::now() >= until {
+                break log;
+            }
+            std::thread::sleep(EXPORT / 40);
+        };
+        let keys = KnownKeys::read(index, &origin, &|entry| log.check_included(entry))?;
+        Ok(Verifier { tree, index, origin, keys, log })
     }
 
-    /// Checks one sealed file.
+    /// The log and its checkpoint.
+    #[must_use]
+    pub fn log(&self) -> &LogView<'a> {
+        &self.log
+    }
+
+    /// Checks one sealed file. Answers what is to be said of it although it holds.
     ///
     /// # Errors
     /// The first wrong thing.
-    pub fn verify(&self, record: &SealRecord, progress: &Progress) -> Result<(), Finding> {
+    pub fn verify(&self, record: &SealRecord, progress: &Progress) -> Result<Option<String>, Finding> {
         let unreadable = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Finding::Missing,
             _ => Finding::Unreadable(error.to_string()),
@@ -90,13 +115,24 @@ impl<'a> Verifier<'a> {
                 return Err(Finding::Kind { sealed, found: kind_word(found) });
             }
         }
-        let ledger = |error: LedgerError| Finding::Unreadable(error.to_string());
-        let statement = check_seal(record, &self.origin, &self.keys)?;
+        let ledger = |error: LedgerError| match error {
+            LedgerError::Log(what) => Finding::Log(what),
+            other => Finding::Unreadable(other.to_string()),
+        };
+        let digests = check_seal(record, &self.origin, &self.keys, self.index)?;
         let entry = self.index.entry(record.log_index).map_err(ledger)?;
-        check_entry(record, statement, entry.as_ref())?;
-        let lines = self.index.lines(record.id).map_err(ledger)?;
-        check_lines(record, &lines, &self.keys, &|index| self.index.entry(index))?;
-        check_attributes(record, &meta)
+        check_entry(record, digests, entry.as_ref())?;
+        let included = |entry: &EntryRow| self.log.check_included(entry);
+        if let Some(entry) = &entry {
+            included(entry)?;
+        }
+        check_lines(record, &self.origin, &self.keys, self.index, &included)?;
+        check_attributes(record, &meta)?;
+        if !self.log.covers(record.log_index) {
+            let what = "its entry is not under a checkpoint yet: the daemon that runs next exports it";
+            return Ok(Some(what.to_owned()));
+        }
+        Ok(self.keys.note(&record.key))
     }
 
     /// Checks every sealed file at or below a path, on all cores, and hands the results over in the order of
@@ -130,9 +166,9 @@ impl<'a> Verifier<'a> {
                         if stop.load(Ordering::Relaxed) {
                             continue;
                         }
-                        let finding = self.verify(&record, progress).err();
+                        let outcome = self.verify(&record, progress);
                         progress.files.fetch_add(1, Ordering::Relaxed);
-                        if done.send((number, Checked { record, finding })).is_err() {
+                        if done.send((number, Checked { record, outcome })).is_err() {
                             return;
                         }
                     }

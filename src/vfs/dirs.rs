@@ -139,12 +139,8 @@ impl Vfs {
         let dot = |ino, name: &str| DirEntry { ino, kind: Kind::Dir, name: name.to_owned() };
         if special::is_special(ino) {
             let mut entries = vec![dot(ino, "."), dot(ROOT, "..")];
-            let files = self.special_list(ino).into_iter();
-            entries.extend(files.map(|(ino, name)| DirEntry {
-                ino,
-                kind: Kind::File,
-                name: name.to_owned(),
-            }));
+            let files = self.special_list(ino)?.into_iter();
+            entries.extend(files.map(|(ino, kind, name)| DirEntry { ino, kind, name }));
             return Ok(Listing { entries, ..Listing::default() });
         }
         let _still = self.lives().namespace.read();

@@ -15,6 +15,9 @@ pub enum Fault {
     /// Hard links, device nodes: never, whatever policy says of errno.
     #[error("not permitted")]
     NotPermitted,
+    /// Whoever asks may not read it.
+    #[error("permission denied")]
+    Denied,
     /// No such name.
     #[error("not found")]
     NotFound,

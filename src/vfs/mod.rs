@@ -121,6 +121,7 @@ pub struct Vfs {
     parts: Parts,
     root_ino: u64,
     handles: Arc<Handles>,
+    log_numbers: special::LogNumbers,
     next_staged: AtomicU64,
     held_back: data::HeldBack,
     /// Seals whose backing file was found missing, and that was logged.
@@ -138,6 +139,7 @@ impl Vfs {
             parts,
             root_ino,
             handles: Arc::default(),
+            log_numbers: special::LogNumbers::default(),
             next_staged: AtomicU64::new(0),
             held_back: data::HeldBack::default(),
             missing: Mutex::default(),

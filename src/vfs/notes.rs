@@ -3,7 +3,7 @@
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::clock::Clock;
-use crate::ledger::{Actor, EntryBody, Index, LedgerError};
+use crate::ledger::{Actor, Change, Index, LedgerError};
 use crate::model::RelPath;
 
 struct Note {
@@ -43,14 +43,11 @@ impl NotesInbox {
             return Ok(0);
         }
         let mut batch = index.batch(clock)?;
-        for note in &notes {
-            batch.note(&EntryBody::Symlink {
-                path: &note.path,
-                target: note.target.as_deref(),
-                by: note.by,
-            })?;
+        let count = notes.len();
+        for note in notes {
+            batch.note(Change::Symlink { path: note.path, target: note.target, by: note.by })?;
         }
         batch.commit()?;
-        Ok(notes.len())
+        Ok(count)
     }
 }

@@ -149,7 +149,9 @@ impl Vfs {
     /// Opens a file.
     pub fn open(&self, caller: Caller, ino: u64, flags: i32, done: Done<Opened>) {
         if special::is_special(ino) {
-            return done(self.special_content(ino).and_then(|content| self.open_content(flags, content)));
+            return done(
+                self.special_content(caller, ino).and_then(|content| self.open_content(flags, content)),
+            );
         }
         if let Some((base, kind)) = sidecar::parse_number(ino) {
             if may_write(flags) || flags & libc::O_TRUNC != 0 {

@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::{Attr, Done, Fault, Kind, OPEN_TTL, SEALED_TTL, Standing, Vfs};
 use crate::crypto::sshsig;
 use crate::model::{ArtifactKind, FileTime, SealRecord, SealTrigger, Sidecar, State};
+use crate::seal::render_lines;
 use crate::seal::{Demand, NotSealed, Waiter};
-use crate::statement::{render_signature, render_statements};
+use crate::statement::render_signature;
 use crate::store::Meta;
 
 /// A sidecar's number is its file's with one of these bits, which no backing file system uses.
@@ -151,13 +152,10 @@ impl Renderer {
                 let key = self.keys.public(&record.key).ok_or_else(|| {
                     Fault::Io(std::io::Error::other(format!("public key {} is missing", record.key)))
                 })?;
-                render_signature(record, key).ok_or(Fault::NotFound)
+                render_signature(record, &key).ok_or(Fault::NotFound)
             }
-            Sidecar::Statements => {
-                let lines = self.index.read().lines(record.id)?;
-                render_statements(record, &self.origin, &lines)
-                    .map_err(|error| Fault::Io(std::io::Error::other(error.to_string())))
-            }
+            Sidecar::Statements => render_lines(record, &self.origin, self.index.read())
+                .map_err(|error| Fault::Io(std::io::Error::other(error.to_string()))),
         }
     }
 

@@ -10,7 +10,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use sealfs::clock::{Clock, TimeSource};
 use sealfs::crypto::{SigningKey, dsse, sha256, sshsig};
-use sealfs::ledger::{Actor, Index, NewSeal, Refusal};
+use sealfs::ledger::{
+    Actor, Change, Exporter, Index, NewSeal, Refusal, Signature, SignedStatement, StatementDigests,
+};
 use sealfs::model::{ArtifactKind, Digest, FileTime, RelPath, RetentionMode, SealRecord, Span, Timestamp};
 use sealfs::statement::{PAYLOAD_TYPE, RetentionChange, TEMPLATE, change_statement, seal_statement};
 use sealfs::store::Layout;
@@ -103,9 +105,11 @@ impl TimeSource for FixedTime {
 
 /// Fills a store. Time stands still but for [`Filling::pass`].
 pub struct Filling {
-    pub index: Index,
+    pub index: Arc<Index>,
     pub clock: Clock,
     key: SigningKey,
+    log_key: SigningKey,
+    exporter: Exporter,
     time: FixedTime,
     tree: PathBuf,
     policy: Digest,
@@ -120,10 +124,28 @@ impl Filling {
         }
         let time = FixedTime { boot: Arc::default(), start: START.parse().unwrap() };
         let (clock, _) = Clock::start(Box::new(time.clone()), None, Span::default());
+        fs::remove_dir_all(layout.log()).unwrap();
+        fs::create_dir(layout.log()).unwrap();
+        let index = Arc::new(Index::create(&layout.index(), ORIGIN).unwrap());
+        let (key, log_key) =
+            (SigningKey::read(&layout.seal_key()).unwrap(), SigningKey::read(&layout.log_key()).unwrap());
+        let mut batch = index.batch(&clock).unwrap();
+        batch
+            .note(Change::Store {
+                origin: ORIGIN.to_owned(),
+                seal_key: key.public().to_openssh(""),
+                log_key: log_key.public().to_openssh(""),
+            })
+            .unwrap();
+        batch.commit().unwrap();
+        let exporter = Exporter::open(Arc::clone(&index), ORIGIN, &[log_key.public()]).unwrap();
+        exporter.export(&log_key).unwrap();
         Filling {
-            index: Index::create(&layout.index(), ORIGIN).unwrap(),
+            index,
             clock,
-            key: SigningKey::read(&layout.seal_key()).unwrap(),
+            key,
+            log_key,
+            exporter,
             time,
             tree: layout.tree(),
             policy: sha256(&fs::read(layout.policy()).unwrap()),
@@ -178,6 +200,7 @@ impl Filling {
             key: self.key.public().fingerprint(),
             signature: Some(sshsig::sign_digest(&self.key, "sealfs", &digest)),
             statement_signature: [0; 64],
+            provenance: None,
             template: TEMPLATE,
             ino: meta.ino(),
             ctime: FileTime::default(),
@@ -186,8 +209,11 @@ impl Filling {
         };
         let statement = seal_statement(&record, ORIGIN).unwrap();
         record.statement_signature = dsse::sign(&self.key, PAYLOAD_TYPE, statement.as_bytes());
-        batch.seal(vec![NewSeal { record, statement: sha256(statement.as_bytes()) }]).unwrap();
-        batch.commit().unwrap()[0].record().clone()
+        let digests = StatementDigests { seal: sha256(statement.as_bytes()), provenance: None };
+        batch.seal(vec![NewSeal { record, digests }]).unwrap();
+        let record = batch.commit().unwrap()[0].record().clone();
+        self.exporter.export(&self.log_key).unwrap();
+        record
     }
 
     /// Extends, shortens, holds or releases.
@@ -196,8 +222,11 @@ impl Filling {
         let (index, now) = (batch.next_index(), batch.now());
         let text = change_statement(record, ORIGIN, index, now, change).unwrap();
         let signature = dsse::sign(&self.key, PAYLOAD_TYPE, text.as_bytes());
-        let line = dsse::envelope(PAYLOAD_TYPE, text.as_bytes(), &record.key, &signature);
-        let line = (sha256(text.as_bytes()), line.as_str());
+        let line = SignedStatement {
+            sha256: sha256(text.as_bytes()),
+            key: record.key.clone(),
+            signature: Signature(signature),
+        };
         let by = Actor::Uid(1000);
         match change {
             RetentionChange::Until(until, reason) => batch.retain(record, *until, by, *reason, line).unwrap(),
@@ -206,6 +235,7 @@ impl Filling {
             }
         }
         batch.commit().unwrap();
+        self.exporter.export(&self.log_key).unwrap();
     }
 
     /// Keeps a refusal.

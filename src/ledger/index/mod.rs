@@ -7,29 +7,60 @@ mod write;
 use std::path::Path;
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
 use parking_lot::{Mutex, MutexGuard};
 pub(super) use rusqlite::Connection;
 use rusqlite::OpenFlags;
 use rusqlite_migration::{M, Migrations};
 
 use super::LedgerError;
+use super::log::Edge;
 
-pub use read::{Filter, Pending, ReadIndex, Refusal, Summary};
+pub use read::{Attachment, AttachmentKind, Filter, KeyRow, Pending, ReadIndex, Refusal, Summary, Traced};
 pub use rusqlite::Error as SqliteError;
-pub(super) use write::Writer;
+pub(super) use write::{Interned, Writer};
 
 /// Schema versions, in order. A step once released never changes.
 fn migrations() -> Migrations<'static> {
     Migrations::new(vec![M::up(include_str!("schema.sql"))])
 }
 
+/// An empty index in a new file, in one open transaction and without any durability.
+pub(super) fn fresh(path: &Path) -> Result<Connection, LedgerError> {
+    crate::durable::create(path, 0o600, b"").map_err(|error| LedgerError::Broken(error.to_string()))?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    connection.pragma_update(None, "journal_mode", "OFF")?;
+    connection.pragma_update(None, "synchronous", "OFF")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    migrations().to_latest(&mut connection).map_err(|error| LedgerError::Broken(error.to_string()))?;
+    connection.execute_batch("BEGIN")?;
+    Ok(connection)
+}
+
+/// Ends the transaction of a [`fresh`] index and closes it, as one that the daemon opens.
+pub(super) fn close_fresh(connection: Connection) -> Result<(), LedgerError> {
+    connection.execute_batch("COMMIT")?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.close().map_err(|(_, error)| error)?;
+    Ok(())
+}
+
 /// How long a statement waits for another process's lock.
 const BUSY: Duration = Duration::from_secs(10);
 
+/// The writer's connection, and the right edge of the tree as it was last committed.
+pub(super) struct WriterState {
+    pub connection: Connection,
+    pub edge: Edge,
+}
+
 /// The index of a store: one writer, and readers beside it.
 pub struct Index {
-    writer: Mutex<Connection>,
+    writer: Mutex<WriterState>,
     readers: ReadIndex,
+    committed: Mutex<Option<Sender<()>>>,
 }
 
 impl Index {
@@ -40,26 +71,30 @@ impl Index {
     pub fn create(path: &Path, origin: &str) -> Result<Self, LedgerError> {
         crate::durable::create(path, 0o600, b"").map_err(|error| LedgerError::Broken(error.to_string()))?;
         let index = Self::open(path)?;
-        index.writer.lock().execute("INSERT INTO meta VALUES ('origin', ?1)", [origin])?;
+        Writer::new(&index.writer.lock().connection, &mut Interned::default()).meta("origin", origin)?;
         Ok(index)
     }
 
-    /// Opens the index for the daemon, and brings its schema up to date.
+    /// Opens the index for the daemon, and brings its schema up to date. What stands in it of the log must hold
+    /// together; whether it is the log that was exported, [`super::Exporter::check`] says.
     ///
     /// # Errors
-    /// If SQLite fails, or the schema is newer than this program.
+    /// If SQLite fails, the schema is newer than this program, or entries and hashes do not fit.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut writer = Connection::open_with_flags(path, flags)?;
-        writer.busy_timeout(BUSY)?;
-        writer.pragma_update(None, "journal_mode", "WAL")?;
-        writer.pragma_update(None, "synchronous", "FULL")?;
-        writer.pragma_update(None, "foreign_keys", true)?;
-        writer.set_prepared_statement_cache_capacity(64);
-        migrations().to_latest(&mut writer).map_err(|error| {
+        let mut connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(BUSY)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        migrations().to_latest(&mut connection).map_err(|error| {
             LedgerError::Broken(format!("schema: {error}; a newer sealfs may have written it"))
         })?;
-        Ok(Index { writer: Mutex::new(writer), readers: ReadIndex::open(path)? })
+        let readers = ReadIndex::open(path)?;
+        let edge = readers.edge()?;
+        let writer = Mutex::new(WriterState { connection, edge });
+        Ok(Index { writer, readers, committed: Mutex::default() })
     }
 
     /// The readers.
@@ -68,7 +103,27 @@ impl Index {
         &self.readers
     }
 
-    pub(super) fn writer(&self) -> MutexGuard<'_, Connection> {
+    /// From now on a word is sent after every commit that added entries.
+    pub fn tell_commits(&self, to: Sender<()>) {
+        *self.committed.lock() = Some(to);
+    }
+
+    pub(super) fn committed(&self) {
+        if let Some(to) = &*self.committed.lock() {
+            // Full: a word is waiting already.
+            let _ = to.try_send(());
+        }
+    }
+
+    pub(super) fn writer(&self) -> MutexGuard<'_, WriterState> {
         self.writer.lock()
+    }
+
+    /// Lets go what is durable in full tiles and bundles of an exported log of `size` entries.
+    pub(super) fn prune(&self, size: u64) -> Result<(), LedgerError> {
+        let state = self.writer.lock();
+        let transaction = state.connection.unchecked_transaction()?;
+        Writer::new(&transaction, &mut Interned::default()).prune(size)?;
+        Ok(transaction.commit()?)
     }
 }

@@ -2,14 +2,16 @@
 
 use rusqlite::{Row, types::Type};
 
-use crate::model::{ArtifactKind, Digest, FileTime, RelPath, RetentionMode, SealRecord, Timestamp};
+use crate::model::{
+    ArtifactKind, Digest, FileTime, ProvenanceRef, RelPath, RetentionMode, SealRecord, Timestamp,
+};
 
 /// The columns that [`record`] reads, in its order.
 pub const COLUMNS: &str = "artifact.id, dir.path, artifact.name, kind, sha256, size, perm, uid, gid, \
     mtime_s, mtime_ns, sealed_at, sealed_wall, retain_sealed, retain_until, mode, \
     (SELECT text FROM term WHERE id = policy), (SELECT text FROM term WHERE id = namespace), \
     (SELECT text FROM term WHERE id = key), log_index, signature, statement_signature, template, ino, \
-    ctime_s, ctime_ns, holds, torn";
+    ctime_s, ctime_ns, holds, torn, provenance, provenance_signature";
 
 /// From where [`COLUMNS`] are read.
 pub const FROM: &str = "FROM artifact JOIN dir ON dir.id = artifact.dir";
@@ -51,6 +53,7 @@ pub fn record(row: &Row<'_>) -> rusqlite::Result<(SealRecord, u32)> {
         log_index: unsigned(row, 19)?,
         signature: signature.map(|bytes| sized(20, bytes)).transpose()?,
         statement_signature: sized(21, statement_signature)?,
+        provenance: provenance(row, &sized)?,
         template: row.get(22)?,
         ino: unsigned(row, 23)?,
         ctime: FileTime { seconds: row.get(24)?, nanos: row.get(25)? },
@@ -58,6 +61,15 @@ pub fn record(row: &Row<'_>) -> rusqlite::Result<(SealRecord, u32)> {
         torn_kept: row.get::<_, i64>(27)? != 0,
     };
     Ok((record, row.get(26)?))
+}
+
+fn provenance(
+    row: &Row<'_>,
+    sized: &dyn Fn(usize, Vec<u8>) -> rusqlite::Result<[u8; 64]>,
+) -> rusqlite::Result<Option<ProvenanceRef>> {
+    let Some(attachment) = row.get::<_, Option<i64>>(28)? else { return Ok(None) };
+    let signature = sized(29, row.get(29)?)?;
+    Ok(Some(ProvenanceRef { attachment: attachment.cast_unsigned(), signature }))
 }
 
 /// SQLite's integers are signed; what we keep in them as unsigned keeps its bits.

@@ -11,8 +11,38 @@ CREATE TABLE clock (
     doubted INTEGER NOT NULL            -- ns not believed
 ) STRICT;
 
--- The log, verbatim. Position is the key; it has no holes.
+-- The end of the log, verbatim. Position is the key; it has no holes. What is exported in full bundles may have
+-- left; the last entry never has.
 CREATE TABLE entry (idx INTEGER PRIMARY KEY, body TEXT NOT NULL) STRICT;
+
+-- Hashes of the tree (RFC 6962) at the levels of tiles: level 0 leaves, level n roots of 256^n leaves. Those in
+-- full, exported tiles may have left.
+CREATE TABLE node (level INTEGER NOT NULL, idx INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (level, idx))
+    WITHOUT ROWID, STRICT;
+
+-- What statements are made of and the log has only the digest of: who wrote (kind 0), others' envelopes (kind 1).
+CREATE TABLE attachment (
+    id INTEGER PRIMARY KEY,
+    kind INTEGER NOT NULL,
+    sha256 BLOB NOT NULL UNIQUE,
+    body TEXT NOT NULL
+) STRICT;
+
+-- Commits that writers claimed to build from, for 'trace'.
+CREATE TABLE claim (commit_id TEXT NOT NULL, attachment INTEGER NOT NULL REFERENCES attachment (id),
+    PRIMARY KEY (commit_id, attachment)) WITHOUT ROWID, STRICT;
+
+-- The store's keys. Only what the log says; private keys are files.
+CREATE TABLE key (
+    fingerprint TEXT NOT NULL,
+    role INTEGER NOT NULL,              -- 0 seals, 1 the log
+    public TEXT NOT NULL,               -- OpenSSH line
+    since INTEGER NOT NULL,             -- log position from which it is in use
+    until INTEGER,                      -- position at which another took its place
+    retired INTEGER,                    -- position at which it was retired
+    compromised INTEGER,                -- ns since the epoch: from when others may have had it
+    PRIMARY KEY (fingerprint, role)
+) WITHOUT ROWID, STRICT;
 
 -- Folders, so that a path is stored once for all the files in it.
 CREATE TABLE dir (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE) STRICT;
@@ -44,6 +74,8 @@ CREATE TABLE artifact (
     log_index INTEGER NOT NULL,
     signature BLOB,
     statement_signature BLOB NOT NULL,
+    provenance INTEGER REFERENCES attachment (id),
+    provenance_signature BLOB,
     template INTEGER NOT NULL,
     ino INTEGER NOT NULL,
     ctime_s INTEGER NOT NULL,
@@ -54,6 +86,9 @@ CREATE TABLE artifact (
 CREATE UNIQUE INDEX artifact_name ON artifact (dir, name) WHERE live = 1;
 CREATE INDEX artifact_until ON artifact (retain_until) WHERE live = 1;
 CREATE INDEX artifact_ended ON artifact (dir, name) WHERE live = 0;
+-- For 'trace'. The first bytes tell nearly all apart; the rest is compared in the row.
+CREATE INDEX artifact_sha256 ON artifact (substr(sha256, 1, 6));
+CREATE INDEX artifact_provenance ON artifact (provenance) WHERE provenance IS NOT NULL;
 
 CREATE TABLE hold (
     artifact INTEGER NOT NULL REFERENCES artifact (id),
@@ -62,18 +97,17 @@ CREATE TABLE hold (
     PRIMARY KEY (artifact, name)
 ) WITHOUT ROWID, STRICT;
 
--- Further lines of F.seal.jsonl: extensions, holds. Verbatim, they are few.
+-- Further lines of F.seal.jsonl: the entries (extensions, holds, attestations) that they are rendered from.
 CREATE TABLE line (
     artifact INTEGER NOT NULL REFERENCES artifact (id),
     idx INTEGER NOT NULL,
-    envelope TEXT NOT NULL,
     PRIMARY KEY (artifact, idx)
 ) WITHOUT ROWID, STRICT;
 
 -- Seals whose backing file was found altered; cleared when its content is proven again.
 CREATE TABLE altered (artifact INTEGER PRIMARY KEY REFERENCES artifact (id)) STRICT;
 
--- Entries about one path, for 'history'.
+-- Entries about one path, for 'history'; seals are found by their rows.
 CREATE TABLE about (dir INTEGER NOT NULL, name TEXT NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY (dir, name, idx))
     WITHOUT ROWID, STRICT;
 

@@ -4,13 +4,20 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::read::{Pending, Refusal};
+use super::read::{AttachmentKind, Pending, Refusal};
 use crate::clock::Anchor;
-use crate::model::{ArtifactKind, FileTime, RelPath, RetentionMode, SealRecord, Timestamp};
+use crate::ledger::KeyRole;
+use crate::model::{ArtifactKind, Digest, FileTime, RelPath, RetentionMode, SealRecord, Timestamp};
 
 /// Statements on the writer's connection. The caller has begun a transaction and ends it.
 pub struct Writer<'a> {
     connection: &'a Connection,
+    known: &'a mut Interned,
+}
+
+/// Rows of folders and terms that were found or made in this transaction.
+#[derive(Default)]
+pub struct Interned {
     dirs: HashMap<String, i64>,
     terms: HashMap<String, i64>,
 }
@@ -19,8 +26,8 @@ pub struct Writer<'a> {
 const REFUSALS_KEPT: i64 = 10_000;
 
 impl<'a> Writer<'a> {
-    pub fn new(connection: &'a Connection) -> Self {
-        Writer { connection, dirs: HashMap::new(), terms: HashMap::new() }
+    pub fn new(connection: &'a Connection, known: &'a mut Interned) -> Self {
+        Writer { connection, known }
     }
 
     /// Position of the next entry, and the time of the last seal.
@@ -31,15 +38,110 @@ impl<'a> Writer<'a> {
             .query_row([], |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), Timestamp(row.get(1)?))))
     }
 
-    pub fn entry(&mut self, index: u64, body: &str, about: Option<&RelPath>) -> rusqlite::Result<()> {
-        let index = index.cast_signed();
-        self.connection.prepare_cached("INSERT INTO entry VALUES (?1, ?2)")?.execute(params![index, body])?;
-        if let Some((dir, name)) = about.and_then(RelPath::split) {
-            let dir = self.dir(dir)?;
-            let sql = "INSERT INTO about VALUES (?1, ?2, ?3)";
-            self.connection.prepare_cached(sql)?.execute(params![dir, name, index])?;
-        }
+    pub fn entry(&self, index: u64, body: &str) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO entry VALUES (?1, ?2)";
+        self.connection.prepare_cached(sql)?.execute(params![index.cast_signed(), body])?;
         Ok(())
+    }
+
+    pub fn node(&self, level: u8, index: u64, hash: Digest) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO node VALUES (?1, ?2, ?3)";
+        self.connection.prepare_cached(sql)?.execute(params![level, index.cast_signed(), hash.0])?;
+        Ok(())
+    }
+
+    /// Notes that an entry is about a path.
+    pub fn about(&mut self, path: &RelPath, index: u64) -> rusqlite::Result<()> {
+        let Some((dir, name)) = path.split() else { return Ok(()) };
+        let dir = self.dir(dir)?;
+        let sql = "INSERT INTO about VALUES (?1, ?2, ?3)";
+        self.connection.prepare_cached(sql)?.execute(params![dir, name, index.cast_signed()])?;
+        Ok(())
+    }
+
+    /// Lets entries and nodes go that stand in full, durable bundles and tiles of a log of `size` entries.
+    pub fn prune(&self, size: u64) -> rusqlite::Result<()> {
+        let bundled = (size / 256 * 256).min(size.saturating_sub(1));
+        self.connection.execute("DELETE FROM entry WHERE idx < ?1", [bundled.cast_signed()])?;
+        let mut nodes = size;
+        for level in 0u8.. {
+            let tiled = nodes / 256 * 256;
+            if tiled == 0 {
+                break;
+            }
+            let sql = "DELETE FROM node WHERE level = ?1 AND idx < ?2";
+            self.connection.execute(sql, params![level, tiled.cast_signed()])?;
+            nodes /= 256;
+        }
+        self.meta("exported", &size.to_string())
+    }
+
+    pub fn meta(&self, key: &str, value: &str) -> rusqlite::Result<()> {
+        let sql = "INSERT OR REPLACE INTO meta VALUES (?1, ?2)";
+        self.connection.prepare_cached(sql)?.execute(params![key, value])?;
+        Ok(())
+    }
+
+    /// The number of an attachment with this content; it is added if it is new.
+    pub fn attach(&self, kind: AttachmentKind, body: &str, commits: &[String]) -> rusqlite::Result<u64> {
+        let digest = crate::crypto::sha256(body.as_bytes());
+        let sql = "SELECT id FROM attachment WHERE sha256 = ?1";
+        let known =
+            self.connection.prepare_cached(sql)?.query_row([digest.0], |row| row.get(0)).optional()?;
+        if let Some(id) = known {
+            return Ok(i64::cast_unsigned(id));
+        }
+        let sql = "INSERT INTO attachment (kind, sha256, body) VALUES (?1, ?2, ?3)";
+        let kind = i64::from(kind == AttachmentKind::Envelope);
+        self.connection.prepare_cached(sql)?.execute(params![kind, digest.0, body])?;
+        let id = self.connection.last_insert_rowid();
+        for commit in commits {
+            let sql = "INSERT OR IGNORE INTO claim VALUES (?1, ?2)";
+            self.connection.prepare_cached(sql)?.execute(params![commit, id])?;
+        }
+        Ok(id.cast_unsigned())
+    }
+
+    pub fn key_made(
+        &self,
+        fingerprint: &str,
+        role: KeyRole,
+        public: &str,
+        since: u64,
+    ) -> rusqlite::Result<()> {
+        let sql = "UPDATE key SET until = ?2 WHERE role = ?1 AND until IS NULL";
+        let (role, since) = (role_number(role), since.cast_signed());
+        self.connection.prepare_cached(sql)?.execute(params![role, since])?;
+        let sql = "INSERT INTO key VALUES (?1, ?2, ?3, ?4, NULL, NULL, NULL)";
+        self.connection.prepare_cached(sql)?.execute(params![fingerprint, role, public, since])?;
+        Ok(())
+    }
+
+    pub fn key_retired(
+        &self,
+        fingerprint: &str,
+        role: KeyRole,
+        index: u64,
+        since: Timestamp,
+    ) -> rusqlite::Result<bool> {
+        let sql = "UPDATE key SET retired = ?3, compromised = ?4 \
+                   WHERE fingerprint = ?1 AND role = ?2 AND retired IS NULL";
+        let values = params![fingerprint, role_number(role), index.cast_signed(), since.0];
+        Ok(self.connection.prepare_cached(sql)?.execute(values)? > 0)
+    }
+
+    /// The row of the seal that stands at a path and was made at this place in the log.
+    pub fn standing(&mut self, path: &RelPath, seal: u64) -> rusqlite::Result<Option<i64>> {
+        let Some((dir, name)) = path.split() else { return Ok(None) };
+        let dir = self.dir(dir)?;
+        let sql = "SELECT id FROM artifact WHERE live = 1 AND dir = ?1 AND name = ?2 AND log_index = ?3";
+        let values = params![dir, name, seal.cast_signed()];
+        self.connection.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()
+    }
+
+    pub fn has_hold(&self, artifact: i64, name: &str) -> rusqlite::Result<bool> {
+        let sql = "SELECT count(*) > 0 FROM hold WHERE artifact = ?1 AND name = ?2";
+        self.connection.prepare_cached(sql)?.query_row(params![artifact, name], |row| row.get(0))
     }
 
     pub fn clock(&self, anchor: &Anchor) -> rusqlite::Result<()> {
@@ -57,7 +159,7 @@ impl<'a> Writer<'a> {
     }
 
     fn dir(&mut self, path: &str) -> rusqlite::Result<i64> {
-        if let Some(id) = self.dirs.get(path) {
+        if let Some(id) = self.known.dirs.get(path) {
             return Ok(*id);
         }
         let id = intern(
@@ -66,12 +168,12 @@ impl<'a> Writer<'a> {
             "INSERT INTO dir (path) VALUES (?1)",
             path,
         )?;
-        self.dirs.insert(path.to_owned(), id);
+        self.known.dirs.insert(path.to_owned(), id);
         Ok(id)
     }
 
     fn term(&mut self, text: &str) -> rusqlite::Result<i64> {
-        if let Some(id) = self.terms.get(text) {
+        if let Some(id) = self.known.terms.get(text) {
             return Ok(*id);
         }
         let id = intern(
@@ -80,7 +182,7 @@ impl<'a> Writer<'a> {
             "INSERT INTO term (text) VALUES (?1)",
             text,
         )?;
-        self.terms.insert(text.to_owned(), id);
+        self.known.terms.insert(text.to_owned(), id);
         Ok(id)
     }
 
@@ -93,9 +195,9 @@ impl<'a> Writer<'a> {
         let key = self.term(&record.key)?;
         let sql = "INSERT INTO artifact (dir, name, live, kind, sha256, size, perm, uid, gid, mtime_s, mtime_ns, \
             sealed_at, sealed_wall, retain_sealed, retain_until, mode, policy, namespace, key, log_index, signature, \
-            statement_signature, template, ino, ctime_s, ctime_ns, torn) VALUES \
+            statement_signature, template, ino, ctime_s, ctime_ns, torn, provenance, provenance_signature) VALUES \
             (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, \
-            ?23, ?24, ?25, ?26)";
+            ?23, ?24, ?25, ?26, ?27, ?28)";
         self.connection.prepare_cached(sql)?.execute(params![
             dir,
             name,
@@ -122,7 +224,9 @@ impl<'a> Writer<'a> {
             record.ino.cast_signed(),
             record.ctime.seconds,
             record.ctime.nanos,
-            record.torn_kept
+            record.torn_kept,
+            record.provenance.map(|made| made.attachment.cast_signed()),
+            record.provenance.map(|made| made.signature)
         ])?;
         let id = self.connection.last_insert_rowid();
         self.drop_pending(&record.path)?;
@@ -135,8 +239,8 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    pub fn hold(&self, artifact: i64, name: &str, since: Option<Timestamp>) -> rusqlite::Result<bool> {
-        let changed = match since {
+    pub fn hold(&self, artifact: i64, name: &str, since: Option<Timestamp>) -> rusqlite::Result<()> {
+        match since {
             Some(since) => self
                 .connection
                 .prepare_cached("INSERT OR IGNORE INTO hold VALUES (?1, ?2, ?3)")?
@@ -148,17 +252,19 @@ impl<'a> Writer<'a> {
         };
         let sql = "UPDATE artifact SET holds = (SELECT count(*) FROM hold WHERE artifact = ?1) WHERE id = ?1";
         self.connection.prepare_cached(sql)?.execute([artifact])?;
-        Ok(changed > 0)
+        Ok(())
     }
 
-    pub fn line(&self, artifact: i64, index: u64, envelope: &str) -> rusqlite::Result<()> {
-        let sql = "INSERT INTO line VALUES (?1, ?2, ?3)";
-        self.connection.prepare_cached(sql)?.execute(params![artifact, index.cast_signed(), envelope])?;
+    pub fn line(&self, artifact: i64, index: u64) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO line VALUES (?1, ?2)";
+        self.connection.prepare_cached(sql)?.execute(params![artifact, index.cast_signed()])?;
         Ok(())
     }
 
     pub fn end(&self, artifact: i64) -> rusqlite::Result<()> {
-        self.connection.prepare_cached("UPDATE artifact SET live = 0 WHERE id = ?1")?.execute([artifact])?;
+        // What only its backing file knew is gone with that.
+        let sql = "UPDATE artifact SET live = 0, ino = 0, ctime_s = 0, ctime_ns = 0 WHERE id = ?1";
+        self.connection.prepare_cached(sql)?.execute([artifact])?;
         Ok(())
     }
 
@@ -222,6 +328,14 @@ impl<'a> Writer<'a> {
             "DELETE FROM refusal WHERE id <= (SELECT id FROM refusal ORDER BY id DESC LIMIT 1 OFFSET ?1)";
         self.connection.execute(sql, [REFUSALS_KEPT])?;
         Ok(())
+    }
+}
+
+/// How a role is kept.
+pub fn role_number(role: KeyRole) -> i64 {
+    match role {
+        KeyRole::Seal => 0,
+        KeyRole::Log => 1,
     }
 }
 

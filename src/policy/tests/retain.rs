@@ -116,6 +116,7 @@ fn record(holds: &[&str]) -> SealRecord {
         key: String::new(),
         signature: None,
         statement_signature: [0; 64],
+        provenance: None,
         template: 1,
         ino: 1,
         ctime: FileTime::default(),
