@@ -13,9 +13,9 @@
 //! | 1 | `store` | the backing tree: the only code that touches artifact bytes | model, durable |
 //! | 2 | `ledger` | the single door to truth: index and log entries behind one commit | model, durable, crypto, clock |
 //! | 2 | `statement` | statements and sidecars rendered from records | model, crypto |
-//! | 2 | `provenance` | what the kernel says of the writer | model |
+//! | 2 | `provenance` | what the kernel says of the writer | model, crypto |
 //! | 3 | `recovery` | an index made again from log and tree; backup and restore | model, durable, crypto, clock, store, ledger, statement |
-//! | 3 | `seal` | the pipeline, from last close to committed; changes of retention | model, durable, policy, crypto, clock, store, ledger, statement |
+//! | 3 | `seal` | the pipeline, from last close to committed; changes of retention | model, durable, policy, crypto, clock, store, ledger, statement, provenance |
 //! | 4 | `verify` | read-only: is this file, this store what it says? | model, policy, crypto, clock, store, ledger, statement, recovery, seal |
 //! | 4 | `vfs` | the semantics of each operation, without FUSE types | model, durable, policy, crypto, clock, store, ledger, statement, provenance, seal |
 //! | 5 | `control` | socket, protocol, who may ask what | model, policy, crypto, store, ledger, seal, vfs |

@@ -135,6 +135,7 @@ impl Housekeeper {
             return;
         }
         tracing::info!(sha256 = %policy.digest(), "new policy in force");
+        parts.observer.set(policy.provenance.env.clone(), policy.provenance.arguments);
         parts.policy.set(policy);
         *self.policy_error.lock() = None;
     }

@@ -22,7 +22,7 @@ use crate::fuse::{Adapter, Wishes};
 use crate::ledger::{Change, Exporter, Index};
 use crate::model::Origin;
 use crate::policy::{Current, Policy};
-use crate::provenance;
+use crate::provenance::{self, Observer, Settings};
 use crate::seal::{Journal, Lives, Pipeline, SealEvent, Setup, log_keys};
 use crate::store::{self, Abilities, Layout, LockError, Places, StoreLock, SystemNames, Tree};
 use crate::vfs::{CacheEvent, Notes, NotesInbox, Parts, Refusals, Vfs};
@@ -214,6 +214,9 @@ fn build(
         tracing::info!(settling, torn, "files of the last daemon taken over");
     }
     let (notes, inbox) = Notes::new();
+    let told = policy.get().provenance.clone();
+    let observer = Observer::start(Settings { env: told.env, arguments: told.arguments, boot_id: boot })
+        .map_err(|error| failed("thread", error))?;
     let parts = Parts {
         tree,
         staging,
@@ -222,6 +225,7 @@ fn build(
         index,
         clock,
         policy,
+        observer: Arc::new(observer),
         keys,
         origin,
         abilities,

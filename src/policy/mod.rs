@@ -30,11 +30,11 @@ use decision::Settings;
 use globs::RuleGlobs;
 
 /// What `[provenance]` says of the writer's surroundings that go into a statement.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Provenance {
-    /// Names of environment variables to record; none unless stated.
+    /// Names of environment variables to record, beside those of the known CI systems.
     pub env: Vec<String>,
-    /// Whether the command line is recorded (`arguments = "on"`); not unless stated, it may hold secrets.
+    /// Whether command lines are recorded, with what looks like a secret masked; `arguments = "off"` switches it off.
     pub arguments: bool,
 }
 

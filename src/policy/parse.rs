@@ -112,6 +112,6 @@ fn provenance(table: &Table<'_>) -> Result<Provenance, PolicyError> {
         }
         env.push(name.value.to_owned());
     }
-    let arguments = table.choice("arguments", &[("on", true), ("off", false)])?.unwrap_or(false);
+    let arguments = table.choice("arguments", &[("on", true), ("off", false)])?.unwrap_or(true);
     Ok(Provenance { env, arguments })
 }

@@ -13,9 +13,7 @@ use crate::durable;
 use crate::ledger::{AttachmentKind, Batch, Committed, LedgerError, NewSeal, StatementDigests};
 use crate::model::{ArtifactKind, Event, ProvenanceRef, RelPath, SealRecord};
 use crate::policy;
-use crate::statement::{
-    PAYLOAD_TYPE, TEMPLATE, claimed_commits, provenance_body, provenance_statement, seal_statement,
-};
+use crate::statement::{PAYLOAD_TYPE, ProvenanceTemplate, TEMPLATE, claimed_commits, seal_statement};
 use crate::store::{self, Lease, Meta};
 
 /// Files a batch.
@@ -58,7 +56,7 @@ struct FrozenFile {
     request: Option<crate::model::Timestamp>,
     torn: bool,
     /// Who wrote it, as it goes into the provenance statement; none of a symbolic link.
-    writers: Option<String>,
+    writers: Option<Arc<str>>,
 }
 
 /// The committer's thread.
@@ -149,10 +147,10 @@ fn freeze(inner: &Inner, batch: Vec<HashedFile>) -> Vec<FrozenFile> {
         state.phase = Phase::Frozen;
         let (path, request) = (state.path.clone(), state.request);
         let torn = state.state == crate::model::State::Torn;
-        let writers = (life.kind == ArtifactKind::File).then(Vec::new);
+        let writers = (life.kind == ArtifactKind::File).then(|| state.observed.clone());
         drop(state);
         let marked = mark(inner, &hashed, &path)
-            .and_then(|meta| Ok((meta, writers.map(|writers| body_of(&writers)).transpose()?)));
+            .and_then(|meta| Ok((meta, writers.map(|writers| writers.to_body()).transpose()?)));
         match marked {
             Ok((meta, writers)) => frozen.push(FrozenFile { hashed, path, meta, request, torn, writers }),
             Err(what) => {
@@ -221,7 +219,7 @@ fn sign_and_commit(inner: &Inner, frozen: &[FrozenFile]) -> Result<Vec<Committed
     let sealer = setup.keys.seal();
     let key = sealer.public().fingerprint();
     let mut batch = setup.index.batch(&setup.clock)?;
-    let attachments = attach_writers(&mut batch, frozen)?;
+    let attachments = Attached::of_all(&mut batch, frozen, &setup.origin)?;
     let (now, wall, first) = (batch.now(), batch.wall(), batch.next_index());
     let sign = |position: usize, file: &FrozenFile| -> Result<NewSeal, LedgerError> {
         let decision = policy.decide(&file.path);
@@ -261,8 +259,10 @@ fn sign_and_commit(inner: &Inner, frozen: &[FrozenFile]) -> Result<Vec<Committed
         let statement = seal_statement(&record, &setup.origin).map_err(entry)?;
         record.statement_signature = dsse::sign(&sealer, PAYLOAD_TYPE, statement.as_bytes());
         let mut digests = StatementDigests { seal: crypto::sha256(statement.as_bytes()), provenance: None };
-        if let (Some(attachment), Some(body)) = (attachments[position], &file.writers) {
-            let statement = provenance_statement(&record, &setup.origin, body).map_err(entry)?;
+        if let Some((attachment, template)) = attachments.of(file) {
+            let statement = template
+                .render(&record)
+                .map_err(|error| LedgerError::Entry(format!("{}: {error}", file.path)))?;
             let signature = dsse::sign(&sealer, PAYLOAD_TYPE, statement.as_bytes());
             record.provenance = Some(ProvenanceRef { attachment, signature });
             digests.provenance = Some(crypto::sha256(statement.as_bytes()));
@@ -278,30 +278,27 @@ fn sign_and_commit(inner: &Inner, frozen: &[FrozenFile]) -> Result<Vec<Committed
     batch.commit()
 }
 
-fn body_of(writers: &[serde_json::Value]) -> Result<String, String> {
-    provenance_body(writers, 0).map_err(|error| error.to_string())
-}
+/// What is said of writers, kept once for all the files of a batch.
+struct Attached<'a>(HashMap<&'a str, (u64, ProvenanceTemplate)>);
 
-/// Keeps once what is said of the writers of these files; answers the attachment of each file.
-fn attach_writers(batch: &mut Batch<'_>, frozen: &[FrozenFile]) -> Result<Vec<Option<u64>>, LedgerError> {
-    let mut known: HashMap<&str, u64> = HashMap::new();
-    let mut attachments = Vec::with_capacity(frozen.len());
-    for file in frozen {
-        let Some(body) = file.writers.as_deref() else {
-            attachments.push(None);
-            continue;
-        };
-        let attachment = match known.get(body) {
-            Some(attachment) => *attachment,
-            None => {
+impl<'a> Attached<'a> {
+    fn of_all(batch: &mut Batch<'_>, frozen: &'a [FrozenFile], origin: &str) -> Result<Self, LedgerError> {
+        let mut known: HashMap<&str, (u64, ProvenanceTemplate)> = HashMap::new();
+        for body in frozen.iter().filter_map(|file| file.writers.as_deref()) {
+            if !known.contains_key(body) {
+                let template = ProvenanceTemplate::of(body, origin)
+                    .map_err(|error| LedgerError::Entry(error.to_string()))?;
                 let attachment = batch.attach(AttachmentKind::Writers, body, &claimed_commits(body))?;
-                known.insert(body, attachment);
-                attachment
+                known.insert(body, (attachment, template));
             }
-        };
-        attachments.push(Some(attachment));
+        }
+        Ok(Attached(known))
     }
-    Ok(attachments)
+
+    fn of(&self, file: &FrozenFile) -> Option<(u64, &ProvenanceTemplate)> {
+        let (attachment, template) = self.0.get(file.writers.as_deref()?)?;
+        Some((*attachment, template))
+    }
 }
 
 fn sign_in_parallel(

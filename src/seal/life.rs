@@ -8,6 +8,7 @@ use std::time::Instant;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::digest::Stream;
+use super::observed::Observed;
 use crate::model::{ArtifactKind, RelPath, SealRecord, State, Timestamp};
 use crate::store::Lease;
 
@@ -112,6 +113,8 @@ pub struct LifeState {
     pub since: Instant,
     /// Whether the index has it as closed and synced.
     pub marked: bool,
+    /// Who wrote what is in it, in the order in which they first opened it.
+    pub observed: Observed,
     /// What failed last.
     pub failure: Option<Failure>,
     /// Who waits for the seal.
@@ -167,6 +170,7 @@ impl Life {
                 due: None,
                 since: Instant::now(),
                 marked: false,
+                observed: Observed::default(),
                 failure: None,
                 waiters: Vec::new(),
             }),

@@ -4,7 +4,7 @@ use crate::crypto::{dsse, jcs};
 use crate::ledger::{Change, Entry, LedgerError, ReadIndex};
 use crate::model::SealRecord;
 use crate::statement::{
-    PAYLOAD_TYPE, RetentionChange, change_statement, provenance_statement, seal_statement,
+    PAYLOAD_TYPE, ProvenanceError, RetentionChange, change_statement, provenance_statement, seal_statement,
 };
 
 /// Why the lines cannot be rendered.
@@ -16,6 +16,9 @@ pub enum LinesError {
     /// Something cannot be stated.
     #[error(transparent)]
     Statement(#[from] jcs::JcsError),
+    /// The provenance cannot be.
+    #[error(transparent)]
+    Provenance(#[from] ProvenanceError),
     /// The index refers to what is not there.
     #[error("{0}")]
     Missing(String),

@@ -14,12 +14,14 @@ use super::journal::Journal;
 use super::keys::Keys;
 use super::life::{Life, LifeState, NotSealed, Outcome, Phase, Waiter, Writer};
 use super::lives::Lives;
+use super::observed::Observed;
 use super::queue::Queue;
 use super::timer::Timer;
 use crate::clock::Clock;
 use crate::ledger::Index;
 use crate::model::{ArtifactKind, Event, Illegal, RelPath, SealRecord, SealTrigger, State, Timestamp};
 use crate::policy::Current;
+use crate::provenance::Observation;
 use crate::store::{Abilities, Tree};
 
 /// Hash workers; one more takes small files only.
@@ -159,6 +161,7 @@ impl Pipeline {
         life: &Arc<Life>,
         handle: u64,
         process: Option<u32>,
+        observation: Arc<Observation>,
         truncate: bool,
     ) -> Result<(), Illegal> {
         let mut state = life.lock();
@@ -173,7 +176,9 @@ impl Pipeline {
             state.killed = false;
             state.last_flush_killed = false;
             state.request = None;
+            state.observed = Observed::default();
         }
+        state.observed.add(observation);
         state.failure = None;
         state.writers.insert(handle, Writer { process, flushed: false });
         let marked = std::mem::take(&mut state.marked);
@@ -287,6 +292,7 @@ impl Pipeline {
         state.state = state.state.on(Event::Emptied)?;
         state.killed = false;
         state.last_flush_killed = false;
+        state.observed = Observed::default();
         life.disturb(&mut state);
         Ok(())
     }

@@ -8,7 +8,10 @@ mod provenance;
 mod render;
 
 pub use attested::{ATTESTATION_MAX, AttestedError, attested_subject};
-pub use provenance::{claimed_commits, provenance_body, provenance_statement};
+pub use provenance::{
+    PROVENANCE_TYPE, ProvenanceError, ProvenanceTemplate, claimed_commits, provenance_body,
+    provenance_statement, unknown_writer,
+};
 pub use render::{
     HOLD_TYPE, PAYLOAD_TYPE, RETENTION_TYPE, RetentionChange, SEAL_TYPE, TEMPLATE, change_statement,
     render_signature, seal_statement,

@@ -10,7 +10,7 @@ pub const TEMPLATE: u32 = 1;
 /// DSSE payload type of an in-toto statement.
 pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 /// in-toto Statement, version 1.
-const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
+pub(super) const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 /// What sealfs itself vouches for: line 1 of `F.seal.jsonl`.
 pub const SEAL_TYPE: &str = "https://sealfs.dev/attestation/seal/v1";
 /// Retention was changed.
@@ -18,10 +18,15 @@ pub const RETENTION_TYPE: &str = "https://sealfs.dev/attestation/retention/v1";
 /// A hold was placed or removed.
 pub const HOLD_TYPE: &str = "https://sealfs.dev/attestation/hold/v1";
 
+/// What a statement is about.
+pub(super) fn subject(record: &SealRecord) -> Value {
+    json!([{ "name": record.path.as_str(), "digest": { "sha256": record.sha256.to_hex() } }])
+}
+
 fn statement(record: &SealRecord, kind: &str, predicate: &Value) -> Result<String, jcs::JcsError> {
     jcs::canonical(&json!({
         "_type": STATEMENT_TYPE,
-        "subject": [{ "name": record.path.as_str(), "digest": { "sha256": record.sha256.to_hex() } }],
+        "subject": subject(record),
         "predicateType": kind,
         "predicate": predicate,
     }))

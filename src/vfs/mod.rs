@@ -48,6 +48,7 @@ use crate::clock::Clock;
 use crate::ledger::Index;
 use crate::model::SealRecord;
 use crate::policy::Current;
+use crate::provenance::Observer;
 use crate::seal::{Keys, Lives, Pipeline};
 use crate::store::{Abilities, Places, Tree};
 use handles::Handles;
@@ -96,6 +97,8 @@ pub struct Parts {
     pub clock: Arc<Clock>,
     /// The policy in force.
     pub policy: Arc<Current>,
+    /// Who looks at writers.
+    pub observer: Arc<Observer>,
     /// The keys.
     pub keys: Arc<Keys>,
     /// The store's name.

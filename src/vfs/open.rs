@@ -91,7 +91,8 @@ impl Vfs {
         if writable {
             let process = provenance::thread_group(caller.pid);
             // A life that has just begun allows it.
-            let _ = self.parts.pipeline.writer_opened(&life, handle, process, true);
+            let observation = self.parts.observer.observe(caller.pid);
+            let _ = self.parts.pipeline.writer_opened(&life, handle, process, observation, true);
             if data.is_some() {
                 life.lock().stream = Some(crate::seal::Stream::new());
             }
@@ -271,7 +272,8 @@ impl Vfs {
         let (handle, truncate) = (self.handles.number(), flags & libc::O_TRUNC != 0);
         let writable = may_write(flags);
         let process = provenance::thread_group(caller.pid);
-        self.parts.pipeline.writer_opened(life, handle, process, truncate).map_err(|_| {
+        let observation = self.parts.observer.observe(caller.pid);
+        self.parts.pipeline.writer_opened(life, handle, process, observation, truncate).map_err(|_| {
             self.refuse(caller, &found.path, "open for writing", "it is being sealed at this moment")
         })?;
         let opened = self.open_backing_writer(found, truncate).and_then(|data| {
@@ -323,6 +325,11 @@ impl Vfs {
             self.parts.pipeline.flushed(&life, handle, process, killed);
             if self.parts.pipeline.is_crowded() {
                 return self.held_back.hold(done);
+            }
+            // Who wrote must be known before the writer can be gone; that has a deadline.
+            let looking = life.lock().observed.under_way();
+            if let Some(look) = looking {
+                return look.when_done(Box::new(move || done(Ok(()))));
             }
         }
         done(Ok(()));

@@ -56,7 +56,7 @@ fn an_empty_policy_is_the_contract_s_defaults() {
     assert_eq!((decision.errno, decision.expired), (RefusalErrno::Eperm, Expired::Keep));
     assert_eq!((empty.sidecars_listed, empty.max_gap.to_string()), (false, "7d".into()));
     assert_eq!(empty.roles, full.roles);
-    assert_eq!((empty.provenance.env.len(), empty.provenance.arguments), (0, false));
+    assert_eq!((empty.provenance.env.len(), empty.provenance.arguments), (0, true));
 }
 
 #[test]
@@ -139,11 +139,11 @@ fn roles_hold_exactly_who_is_listed() {
 #[test]
 fn provenance_sidecars_and_clock_are_read() {
     let policy = policy(
-        "provenance = { env = ['CI_JOB_ID'], arguments = 'on' }\nsidecars.listed = true\nclock.max_gap = '1d'\n",
+        "provenance = { env = ['CI_JOB_ID'], arguments = 'off' }\nsidecars.listed = true\nclock.max_gap = '1d'\n",
     );
     assert_eq!(
         (policy.provenance.env.as_slice(), policy.provenance.arguments),
-        (&["CI_JOB_ID".to_owned()][..], true)
+        (&["CI_JOB_ID".to_owned()][..], false)
     );
     assert_eq!((policy.sidecars_listed, policy.max_gap.to_string()), (true, "1d".into()));
 }

@@ -1,0 +1,125 @@
+//! `/proc/PID/stat`, and the chain of parents. Only for the observer's threads: these reads may wait.
+
+use std::fs::File;
+use std::io::Read;
+
+use serde_json::{Value, json};
+
+use super::mask::mask;
+use crate::model::Timestamp;
+
+/// Most parents that are told.
+const PARENTS: usize = 16;
+/// Most bytes of a command line, and most arguments.
+const COMMAND: u64 = 8 * 1024;
+const ARGUMENTS: usize = 100;
+
+/// What tells a process from every other, and one program in it from the next (`proc_pid_stat(5)`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// Its number.
+    pub pid: u32,
+    /// When it started, in clock ticks since boot (field 22).
+    pub start: u64,
+    /// Where its arguments lie (field 48): execve(2) moves them.
+    pub arguments_at: u64,
+}
+
+/// What `/proc/PID/stat` says.
+#[derive(Debug, Clone, Copy)]
+pub struct Stat {
+    /// Which process, and which program in it.
+    pub identity: Identity,
+    /// Its parent.
+    pub parent: u32,
+    /// Its session: the number of the process that began it.
+    pub session: u32,
+}
+
+/// Reads `/proc/PID/stat`; none if there is no such process.
+pub fn stat(pid: u32) -> Option<Stat> {
+    let text = read(&format!("/proc/{pid}/stat"), 4096)?;
+    // The command (field 2) is in parentheses and may hold anything, parentheses too.
+    let end = text.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(&text[end + 1..]).ok()?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let number = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u64>().ok());
+    let small = |field: usize| number(field).and_then(|number| u32::try_from(number).ok());
+    Some(Stat {
+        identity: Identity { pid, start: number(22)?, arguments_at: number(48).unwrap_or(0) },
+        parent: small(4)?,
+        session: small(6).unwrap_or(0),
+    })
+}
+
+/// At most `most` bytes of a file in `/proc`.
+pub fn read(path: &str, most: u64) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(most).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// Where a link in `/proc` leads.
+pub fn link(path: &str) -> Option<String> {
+    std::fs::read_link(path).ok().map(|target| target.to_string_lossy().into_owned())
+}
+
+/// The command line, masked; `"off"` where it is not to be told.
+pub fn arguments(pid: u32, told: bool) -> Value {
+    if !told {
+        return json!("off");
+    }
+    let bytes = read(&format!("/proc/{pid}/cmdline"), COMMAND).unwrap_or_default();
+    let whole = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
+    let arguments: Vec<String> = if whole.is_empty() {
+        Vec::new()
+    } else {
+        whole
+            .split(|byte| *byte == 0)
+            .take(ARGUMENTS)
+            .map(|argument| String::from_utf8_lossy(argument).into_owned())
+            .collect()
+    };
+    json!(mask(&arguments))
+}
+
+/// The control group (`proc_pid_cgroup(5)`, version 2).
+pub fn cgroup(pid: u32) -> Option<String> {
+    let text = String::from_utf8(read(&format!("/proc/{pid}/cgroup"), 4096)?).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+}
+
+/// When a process started, by today's wall clock, to the second.
+pub fn started(start_ticks: u64) -> Option<Timestamp> {
+    let ticks = u64::try_from(rustix::param::clock_ticks_per_second()).ok().filter(|ticks| *ticks > 0)?;
+    let now = |clock| {
+        let time = rustix::time::clock_gettime(clock);
+        (time.tv_sec, u32::try_from(time.tv_nsec).unwrap_or(0))
+    };
+    let (up, _) = now(rustix::time::ClockId::Boottime);
+    let (wall, _) = now(rustix::time::ClockId::Realtime);
+    let since_boot = i64::try_from(start_ticks / ticks).ok()?;
+    Some(Timestamp::from_parts(wall.checked_sub(up)?.checked_add(since_boot)?, 0))
+}
+
+/// The parents of a process, nearest first: up to the process that began its session, and further while the control
+/// group stays the same (a service's or a container's own processes); never process 1.
+pub fn parents(of: &Stat, cgroup_of: Option<&str>, arguments_told: bool) -> Vec<Value> {
+    let (mut found, mut next, mut in_session) = (Vec::new(), of.parent, of.identity.pid != of.session);
+    while next > 1 && found.len() < PARENTS {
+        let Some(parent) = stat(next) else { break };
+        let same_group = cgroup_of.is_some() && cgroup(next).as_deref() == cgroup_of;
+        if !in_session && !same_group {
+            break;
+        }
+        found.push(json!({
+            "pid": parent.identity.pid,
+            "started": started(parent.identity.start),
+            "executable": link(&format!("/proc/{next}/exe")),
+            "arguments": arguments(next, arguments_told),
+        }));
+        in_session &= next != of.session;
+        next = parent.parent;
+    }
+    found
+}
