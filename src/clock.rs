@@ -69,6 +69,14 @@ pub struct Gap {
     pub doubted: Duration,
 }
 
+/// An acceptance, see [`Clock::accept`].
+#[derive(Debug)]
+pub struct Accepted {
+    /// How far sealfs time leapt.
+    pub span: Span,
+    before: Anchor,
+}
+
 /// The running clock.
 pub struct Clock {
     source: Box<dyn TimeSource>,
@@ -126,6 +134,23 @@ impl Clock {
     /// The wall clock now; for the record beside sealfs time, never for decisions.
     pub fn wall(&self) -> Timestamp {
         self.source.wall()
+    }
+
+    /// Accepts what was doubted: sealfs time leaps forward by it, and the budget of belief is whole again. Answers how
+    /// far. To be logged and kept; if that fails, [`Clock::unaccept`].
+    pub fn accept(&self) -> Accepted {
+        self.now();
+        let mut state = self.state.lock();
+        let before = state.anchor.clone();
+        let span = Span(before.doubted);
+        state.anchor.sealfs = before.sealfs.plus(span);
+        (state.anchor.believed, state.anchor.doubted) = (Duration::ZERO, Duration::ZERO);
+        Accepted { span, before }
+    }
+
+    /// Takes an acceptance back that could not be logged. Time that was told meanwhile is not taken back.
+    pub fn unaccept(&self, accepted: Accepted) {
+        self.state.lock().anchor = accepted.before;
     }
 
     /// Both clocks seen together, to be kept in the index.
@@ -205,6 +230,22 @@ mod tests {
         assert_eq!(clock.now(), Timestamp(7 * DAY));
         assert_eq!(doubted, Duration::from_secs(8 * 86_400));
         assert_eq!(clock.anchor().doubted, doubted);
+    }
+
+    #[test]
+    fn accepting_frees_what_was_doubted_once() {
+        let (clock, _) = Clock::start(Box::new(fake("a", 0, 0)), None, Span::default());
+        let (clock, gap) =
+            Clock::start(Box::new(fake("b", 0, 10 * DAY)), Some(clock.anchor()), "7d".parse().unwrap());
+        assert_eq!((clock.now(), gap.unwrap().doubted.as_secs()), (Timestamp(7 * DAY), 3 * 86_400));
+        let accepted = clock.accept();
+        assert_eq!((accepted.span.0.as_secs(), clock.now()), (3 * 86_400, Timestamp(10 * DAY)));
+        let anchor = clock.anchor();
+        assert_eq!((anchor.believed, anchor.doubted), (Duration::ZERO, Duration::ZERO));
+        assert_eq!(clock.accept().span.0, Duration::ZERO);
+        clock.unaccept(accepted);
+        assert_eq!(clock.anchor().doubted.as_secs(), 3 * 86_400);
+        assert_eq!(clock.now(), Timestamp(10 * DAY), "never backwards");
     }
 
     #[test]

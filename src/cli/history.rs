@@ -48,7 +48,7 @@ pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
 }
 
 /// `   17  2026-07-01 12:00:07Z  sealed: …`.
-fn in_words(entry: &Value) -> String {
+pub fn in_words(entry: &Value) -> String {
     let text = |name: &str| entry[name].as_str().unwrap_or("?");
     let time = |name: &str, show: fn(Timestamp) -> String| {
         text(name).parse::<Timestamp>().map_or_else(|_| text(name).to_owned(), show)
@@ -76,11 +76,11 @@ fn in_words(entry: &Value) -> String {
         "held" => format!("hold {} placed{by}", text("hold")),
         "released" => format!("hold {} removed{by}", text("hold")),
         "ended" => {
-            let how = match text("how") {
+            let how = match entry["how"].as_str().unwrap_or("renamed") {
                 "removed" => "unlinked".to_owned(),
                 "replaced" => "replaced by another file".to_owned(),
                 "rewritten" => "written anew".to_owned(),
-                "renamed" => format!("renamed to {}", text("to")),
+                "renamed" => format!("renamed to {}", entry["how"]["renamed"].as_str().unwrap_or("?")),
                 "purged" => "purged".to_owned(),
                 "swept" => "swept after expiry, as the policy says".to_owned(),
                 other => other.to_owned(),
@@ -91,6 +91,27 @@ fn in_words(entry: &Value) -> String {
             Some(target) => format!("symbolic link to {target} made{by}"),
             None => format!("symbolic link removed{by}"),
         },
+        "attested" => format!("attestation added{by}: {}", text("predicate")),
+        "store" => format!("store {} made", text("origin")),
+        "policy" => format!("policy in force: sha256 {}", text("sha256")),
+        "key-made" => format!("{} key adopted: {}", text("role"), text("key")),
+        "key-rotated" => format!(
+            "{} key rotated{by}: {} takes the place of {}",
+            text("role"),
+            text("key"),
+            text("previous")
+        ),
+        "key-retired" => format!(
+            "{} key {} retired{by}: compromised since {}",
+            text("role"),
+            text("key"),
+            text("compromisedSince")
+        ),
+        "clock-gap" => format!(
+            "the host was off for {} s: {} s believed, {} s doubted",
+            entry["wallSeconds"], entry["believedSeconds"], entry["doubtedSeconds"]
+        ),
+        "clock-accepted" => format!("{} s accepted{by}", entry["seconds"]),
         "altered" => format!("backing file found altered: {}", text("found")),
         _ => entry.to_string(),
     };

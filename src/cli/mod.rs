@@ -5,6 +5,9 @@
 //! descriptor of the file in question.
 
 mod access;
+mod attest;
+mod backup;
+mod clock;
 mod completions;
 mod context;
 mod destroy;
@@ -16,16 +19,20 @@ mod export_copy;
 mod history;
 mod hold;
 mod init;
+mod key;
 mod locate;
+mod log;
 mod ls;
 mod policy;
 mod progress;
 mod purge;
+mod rebuild;
 mod render;
 mod retain;
 mod seal;
 mod stat;
 mod status;
+mod trace;
 mod trust;
 mod usage;
 mod verify;
@@ -75,6 +82,14 @@ enum Command {
     Export(export::Args),
     Verify(verify::Args),
     Trust(trust::Args),
+    Key(key::Args),
+    Attest(attest::Args),
+    Trace(trace::Args),
+    Log(log::Args),
+    Clock(clock::Args),
+    Rebuild(rebuild::Args),
+    Backup(backup::BackupArgs),
+    Restore(backup::RestoreArgs),
     Policy(policy::Args),
     Doctor(doctor::Args),
     Destroy(destroy::Args),
@@ -117,6 +132,14 @@ fn dispatch(command: Command, cx: &mut Context) -> Result<Exit, Failure> {
         Command::Export(args) => export::run(&args, cx),
         Command::Verify(args) => verify::run(&args, cx),
         Command::Trust(args) => trust::run(&args, cx),
+        Command::Key(args) => key::run(&args, cx),
+        Command::Attest(args) => attest::run(&args, cx),
+        Command::Trace(args) => trace::run(&args, cx),
+        Command::Log(args) => log::run(&args, cx),
+        Command::Clock(args) => clock::run(&args, cx),
+        Command::Rebuild(args) => rebuild::run(&args, cx),
+        Command::Backup(args) => backup::backup(&args, cx),
+        Command::Restore(args) => backup::restore(&args, cx),
         Command::Policy(args) => policy::run(&args, cx),
         Command::Doctor(args) => doctor::run(&args, cx),
         Command::Destroy(args) => destroy::run(&args, cx),

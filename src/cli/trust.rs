@@ -14,6 +14,9 @@ pub struct Args {
     /// The keys as PEM, for openssl
     #[arg(long)]
     pem: bool,
+    /// The log's key, as a verifier key for checkpoints (C2SP signed-note)
+    #[arg(long, conflicts_with = "pem")]
+    log: bool,
 }
 
 /// Does it.
@@ -35,6 +38,12 @@ pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
     let keys = Public::read(&reading.index)?.trusted;
     if keys.is_empty() {
         return Err(fail("every seal key was retired; 'sealctl key rotate' makes a new one".to_owned()));
+    }
+    if args.log {
+        for key in super::log::verifier_keys(&reading) {
+            cx.line(&key)?;
+        }
+        return Ok(Exit::Done);
     }
     let text = if args.pem {
         trust::keys_pem(&keys)

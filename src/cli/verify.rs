@@ -1,5 +1,6 @@
 //! `sealctl verify`: is it still what was sealed?
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -9,13 +10,15 @@ use super::access::{self, Reading};
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::locate::Target;
-use super::progress;
+use super::progress::{self, Position};
 use super::render::{count, size};
 use crate::crypto::signers::{Signer, parse_allowed_signers};
 use crate::model::RelPath;
 use crate::seal::log_keys;
 use crate::store::EntryKind;
-use crate::verify::{Checked, Finding, OfflineError, Progress, Verifier, copies_below, verify_copy};
+use crate::verify::{
+    Checked, Finding, OfflineError, Progress, Requirement, Verifier, check_index, copies_below, verify_copy,
+};
 
 /// Check content, signatures, statements and log of files, folders or the whole store
 #[derive(Debug, clap::Args)]
@@ -32,6 +35,10 @@ pub struct Args {
     /// allowed_signers to trust with --offline: what 'sealctl trust' printed
     #[arg(long, value_name = "FILE", requires = "offline", value_hint = clap::ValueHint::FilePath)]
     trust: Option<PathBuf>,
+    /// What must be so beyond that: commit=, repository=, builder= (observed, or an id), uid=, path= (a glob),
+    /// sealed-after= (a date); may be given several times. Commit and repository are what the writer claimed
+    #[arg(long, value_name = "KEY=VALUE")]
+    require: Vec<Requirement>,
 }
 
 /// What came out so far.
@@ -45,19 +52,19 @@ struct Tally {
 /// Does it.
 pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
     if let Some(trust) = args.trust.as_ref().filter(|_| args.offline) {
-        return offline(&args.paths, trust, cx);
+        return offline(args, trust, cx);
     }
     let mut tally = Tally::default();
     let seen = Progress::default();
     let exit = if args.all {
         let target = cx.here()?;
-        let exit = below(&target, true, &mut tally, &seen, cx)?;
+        let exit = below(&target, args, &mut tally, &seen, cx)?;
         if !cx.json && tally.unsealed > 0 {
             cx.line(&format!("{} not sealed (yet)", count(tally.unsealed, "file is", "files are")))?;
         }
         exit
     } else {
-        cx.each(&args.paths, |cx, target| below(target, false, &mut tally, &seen, cx))?
+        cx.each(&args.paths, |cx, target| below(target, args, &mut tally, &seen, cx))?
     };
     summary(&tally, seen.bytes.load(Ordering::Relaxed), cx)?;
     // That something is wrong weighs more than that something is not there.
@@ -78,11 +85,12 @@ fn summary(tally: &Tally, bytes: u64, cx: &mut Context) -> Result<(), Failure> {
 
 fn below(
     target: &Target,
-    all: bool,
+    args: &Args,
     tally: &mut Tally,
     seen: &Progress,
     cx: &mut Context,
 ) -> Result<Exit, Failure> {
+    let all = args.all;
     if !access::is_ours(&target.store)? {
         return Err(Failure::about(
             &target.shown,
@@ -115,17 +123,22 @@ fn below(
     let total =
         if all { reading.index.summary(reading.now).ok().map(|all| all.sealed + all.expired) } else { None };
     let mut output = Ok(());
-    let say = || {
-        let (files, bytes) = (seen.files.load(Ordering::Relaxed), seen.bytes.load(Ordering::Relaxed));
-        format!("verifying: {}", progress::amount(files, total, bytes))
+    let position = || {
+        let (done, bytes) = (seen.files.load(Ordering::Relaxed), seen.bytes.load(Ordering::Relaxed));
+        let words = format!("verifying: {}", progress::amount(done, total, bytes));
+        Position { done, of: total, words }
     };
-    progress::during(say, || {
-        verifier.verify_below(&target.path, seen, &mut |checked| {
+    progress::during(position, || {
+        verifier.verify_below(&target.path, seen, &mut |mut checked| {
+            require(&mut checked, &verifier, &args.require);
             output = tell(&checked, tally, cx);
             output.is_ok()
         })
     })?;
     output?;
+    if all {
+        whole(target, &reading, &verifier, tally, cx)?;
+    }
     let mut extra = Vec::new();
     if folder {
         verifier.unsealed_below(&target.path, &mut |path| extra.push(path))?;
@@ -143,6 +156,70 @@ fn below(
     Ok(Exit::Done)
 }
 
+/// The log as a whole, and the index against it.
+fn whole(
+    target: &Target,
+    reading: &Reading,
+    verifier: &Verifier<'_>,
+    tally: &mut Tally,
+    cx: &mut Context,
+) -> Result<(), Failure> {
+    let size = verifier.log().checkpoint().size;
+    let checked = progress::counted("checking the log", size, |seen| verifier.log().check_whole(seen));
+    if let Err(finding) = checked {
+        return bad(&target.store.join("log").display().to_string(), &finding, tally, cx);
+    }
+    let folder = Scratch::make()?;
+    let mut found = Vec::new();
+    let agreed = progress::counted("comparing the index with the log", size, |seen| {
+        check_index(&reading.index, size, &folder.0, seen, &mut |path, finding| found.push((path, finding)))
+    });
+    if let Err(finding) = agreed {
+        bad(&target.store.join("log").display().to_string(), &finding, tally, cx)?;
+    }
+    for (path, finding) in found {
+        let shown = if path.is_root() {
+            target.store.join("index.db").display().to_string()
+        } else {
+            path.to_string()
+        };
+        bad(&shown, &finding, tally, cx)?;
+    }
+    Ok(())
+}
+
+/// A folder of our own for an index that is made to be compared, gone afterwards.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn make() -> Result<Self, Failure> {
+        use std::os::unix::fs::DirBuilderExt;
+        let folder = std::env::temp_dir().join(format!("sealctl-verify-{}", std::process::id()));
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&folder);
+        made.map_err(|error| Failure::about(folder.display(), Exit::Failed, error))?;
+        Ok(Scratch(folder))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What is required beyond being sealed.
+fn require(checked: &mut Checked, verifier: &Verifier<'_>, requirements: &[Requirement]) {
+    if requirements.is_empty() || checked.outcome.is_err() {
+        return;
+    }
+    let met = verifier.facts(&checked.record).and_then(|facts| {
+        requirements.iter().try_for_each(|wanted| wanted.check(&facts).map_err(Finding::Requirement))
+    });
+    if let Err(finding) = met {
+        checked.outcome = Err(finding);
+    }
+}
+
 fn has_below(reading: &Reading, path: &RelPath) -> Result<bool, Failure> {
     let mut any = false;
     reading.index.below(path, crate::ledger::Filter::default(), &mut |_| {
@@ -155,11 +232,15 @@ fn has_below(reading: &Reading, path: &RelPath) -> Result<bool, Failure> {
 fn tell(checked: &Checked, tally: &mut Tally, cx: &mut Context) -> Result<(), Failure> {
     match &checked.outcome {
         Err(finding) => bad(checked.record.path.as_str(), finding, tally, cx),
-        Ok(_) => {
+        Ok(note) => {
             tally.good += 1;
+            let path = checked.record.path.as_str();
             if cx.json {
                 let sha256 = checked.record.sha256.to_hex();
-                cx.value(&json!({ "path": checked.record.path.as_str(), "ok": true, "sha256": sha256 }))?;
+                cx.value(&json!({ "path": path, "ok": true, "sha256": sha256, "note": note }))?;
+            } else if let Some(note) = note {
+                let line = cx.paint.warn(&format!("{path}: {note}"));
+                cx.line(&line)?;
             }
             Ok(())
         }
@@ -176,7 +257,7 @@ fn bad(path: &str, finding: &Finding, tally: &mut Tally, cx: &mut Context) -> Re
     Ok(())
 }
 
-fn offline(paths: &[PathBuf], trust: &Path, cx: &mut Context) -> Result<Exit, Failure> {
+fn offline(args: &Args, trust: &Path, cx: &mut Context) -> Result<Exit, Failure> {
     let fail = |error: &dyn std::fmt::Display| {
         let advice = "give what 'sealctl trust' printed";
         Failure::about(trust.display(), Exit::Failed, format_args!("{error}; {advice}"))
@@ -187,7 +268,8 @@ fn offline(paths: &[PathBuf], trust: &Path, cx: &mut Context) -> Result<Exit, Fa
         return Err(fail(&"no Ed25519 key in it"));
     }
     let (mut tally, mut exit) = (Tally::default(), Exit::Done);
-    for path in paths {
+    let mut unchecked = BTreeSet::new();
+    for path in &args.paths {
         let found = if path.is_dir() { copies_below(path) } else { Ok([path.clone()].into()) };
         let copies = match found {
             Ok(copies) => copies,
@@ -199,12 +281,16 @@ fn offline(paths: &[PathBuf], trust: &Path, cx: &mut Context) -> Result<Exit, Fa
         };
         for copy in copies {
             let in_folder = copy != *path;
-            exit = exit.or(one_copy(&copy, in_folder, &signers, &mut tally, cx)?);
+            let found = one_copy(&copy, in_folder, &signers, &args.require, &mut tally, &mut unchecked, cx)?;
+            exit = exit.or(found);
         }
     }
     if !cx.json && tally.good > 0 {
         let line = cx.paint.good(&format!("{} verified", count(tally.good, "file", "files")));
         cx.line(&line)?;
+        for what in &unchecked {
+            cx.line(&format!("  not checked offline: {what}"))?;
+        }
     }
     Ok(if tally.bad > 0 { Exit::Verification } else { exit })
 }
@@ -213,19 +299,27 @@ fn one_copy(
     copy: &Path,
     in_folder: bool,
     signers: &[Signer],
+    requirements: &[Requirement],
     tally: &mut Tally,
+    unchecked: &mut BTreeSet<String>,
     cx: &mut Context,
 ) -> Result<Exit, Failure> {
     let shown = copy.display().to_string();
-    let (exit, message) = match verify_copy(copy, signers) {
+    let verified = verify_copy(copy, signers).and_then(|vouched| {
+        let met = requirements.iter().try_for_each(|wanted| wanted.check(&vouched.facts));
+        met.map_err(|what| OfflineError::Wrong(format!("required is {what}"))).map(|()| vouched)
+    });
+    let (exit, message) = match verified {
         Ok(vouched) => {
             tally.good += 1;
             if cx.json {
                 cx.value(&json!({
                     "path": shown, "ok": true, "sha256": vouched.sha256, "sealed_path": vouched.path,
                     "origin": vouched.origin, "namespace": vouched.namespace, "sealed_at": vouched.sealed_at,
+                    "unchecked": vouched.unchecked,
                 }))?;
             }
+            unchecked.extend(vouched.unchecked);
             return Ok(Exit::Done);
         }
         Err(OfflineError::Wrong(what)) => {

@@ -7,13 +7,15 @@ use rustix::fs::{AtFlags, StatxFlags};
 use serde_json::Value;
 
 use super::peer::Peer;
-use super::protocol::{FileView, Request};
+use super::protocol::{AttestView, ClockView, FileView, KeyView, Request};
 use super::server::About;
 use super::view;
-use crate::ledger::{Actor, Ending, Filter};
+use crate::ledger::{Actor, Change, Ending, Filter, KeyRole};
 use crate::model::{RelPath, SealRecord, Span, State, Timestamp};
 use crate::policy::{Role, retention};
-use crate::seal::{Demand, NotSealed, Retention, Waiter};
+use crate::seal::{
+    AttestError, Demand, NotSealed, Query, Retention, RotateError, Rotation, Waiter, attest, trace,
+};
 use crate::store::Meta;
 use crate::vfs::{Fault, Standing, Vfs};
 
@@ -96,6 +98,13 @@ impl Asked<'_> {
             }
             Request::Hold { add, name } => self.hold(add, &name, send),
             Request::Purge { dry_run } => self.purge(dry_run, send),
+            Request::Attest { envelope } => self.attest(&envelope, send),
+            Request::Trace { hex } => self.trace(hex, send),
+            Request::KeyRotate { role } => self.rotate(role, send),
+            Request::KeyRetire { fingerprint, compromised_since } => {
+                self.retire(&fingerprint, compromised_since, send)
+            }
+            Request::ClockAccept => self.accept_clock(send),
         }
     }
 
@@ -393,4 +402,109 @@ impl Asked<'_> {
         let gone = self.vfs.purge(&path, dry_run, &Ending::Purged, by, &|_| true)?;
         gone.iter().try_for_each(|record| item(send, &FileView::of_record(record, now)))
     }
+
+    fn attest(&self, envelope: &str, send: Items<'_>) -> Result<(), Refused> {
+        let target = self.target()?;
+        self.need_owner_or(&target, Role::Governance)?;
+        let record = self.record(&target)?;
+        self.writable()?;
+        let parts = self.vfs.parts();
+        let by = Actor::Uid(self.peer.uid);
+        let predicate =
+            attest(&parts.index, &parts.clock, record, envelope, by).map_err(|error| match error {
+                AttestError::Attested(_) | AttestError::Twice => refused(REFUSED, error.to_string()),
+                AttestError::Ledger(_) => refused(FAILED, error.to_string()),
+            })?;
+        self.vfs.retention_changed(record);
+        item(send, &AttestView { path: record.path.to_string(), predicate })
+    }
+
+    fn trace(&self, hex: Option<String>, send: Items<'_>) -> Result<(), Refused> {
+        if !self.peer.is_root() && !self.has(Role::Auditor) {
+            return Err(refused(REFUSED, "tracing needs the role 'auditor' ([roles] in policy.toml)"));
+        }
+        let query = match hex {
+            Some(hex) => Query::Hex(hex),
+            None => Query::Path(self.target()?.path),
+        };
+        let parts = self.vfs.parts();
+        let found = trace(parts.index.read(), parts.origin.as_str(), &query)
+            .map_err(|error| refused(FAILED, error.to_string()))?;
+        found.iter().try_for_each(|view| item(send, view))
+    }
+
+    fn writable(&self) -> Result<(), Refused> {
+        if self.vfs.parts().read_only { Err(refused(REFUSED, "the mount is read-only")) } else { Ok(()) }
+    }
+
+    fn rotation(&self) -> Rotation<'_> {
+        let parts = self.vfs.parts();
+        Rotation {
+            index: &parts.index,
+            clock: &parts.clock,
+            keys: &parts.keys,
+            files: &parts.key_files,
+            origin: parts.origin.as_str(),
+        }
+    }
+
+    fn rotate(&self, role: KeyRole, send: Items<'_>) -> Result<(), Refused> {
+        self.need_governance("changing keys")?;
+        self.writable()?;
+        let key = self.rotation().rotate(role, Actor::Uid(self.peer.uid)).map_err(of_rotation)?;
+        item(send, &KeyView { role, fingerprint: key.fingerprint() })
+    }
+
+    fn retire(&self, fingerprint: &str, since: Timestamp, send: Items<'_>) -> Result<(), Refused> {
+        self.need_governance("retiring keys")?;
+        self.writable()?;
+        let parts = self.vfs.parts();
+        let row = parts.index.read().keys()?.into_iter().find(|row| row.fingerprint == fingerprint);
+        self.rotation().retire(fingerprint, since, Actor::Uid(self.peer.uid)).map_err(of_rotation)?;
+        let role = row.map_or(KeyRole::Seal, |row| row.role);
+        let now = match role {
+            KeyRole::Seal => parts.keys.seal(),
+            KeyRole::Log => parts.keys.log(),
+        };
+        item(send, &KeyView { role, fingerprint: now.public().fingerprint() })
+    }
+
+    fn accept_clock(&self, send: Items<'_>) -> Result<(), Refused> {
+        self.need_governance("accepting the clock")?;
+        self.writable()?;
+        let parts = self.vfs.parts();
+        let accepted = parts.clock.accept();
+        let seconds = accepted.span.0.as_secs();
+        if !accepted.span.0.is_zero() {
+            let by = Actor::Uid(self.peer.uid);
+            let logged = parts.index.batch(&parts.clock).and_then(|mut batch| {
+                batch.note(Change::ClockAccepted { seconds, by })?;
+                batch.commit().map(drop)
+            });
+            if let Err(error) = logged {
+                parts.clock.unaccept(accepted);
+                return Err(error.into());
+            }
+        }
+        let anchor = parts.clock.anchor();
+        item(
+            send,
+            &ClockView {
+                time: anchor.sealfs,
+                wall: anchor.wall,
+                believed_seconds: anchor.believed.as_secs(),
+                doubted_seconds: anchor.doubted.as_secs(),
+                accepted_seconds: seconds,
+            },
+        )
+    }
+}
+
+fn of_rotation(error: RotateError) -> Refused {
+    let code = match &error {
+        RotateError::External(_) | RotateError::Retired(_) => REFUSED,
+        RotateError::Unknown(_) => NOT_SEALED,
+        RotateError::Key(..) | RotateError::Io(..) | RotateError::Ledger(_) => FAILED,
+    };
+    refused(code, error.to_string())
 }

@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ledger::KeyRole;
 use crate::model::{ArtifactKind, RelPath, SealRecord, State, Timestamp};
 use crate::seal::Counts;
 use crate::store::{EntryKind, Meta};
 
 /// Longest frame, in bytes, both ways.
-pub const FRAME_MAX: usize = 1 << 20;
+pub const FRAME_MAX: usize = 4 << 20;
 
 /// What is asked. Those marked *(descriptor)* come with one open descriptor (`O_PATH` will do) of a file or
 /// folder in the mount.
@@ -68,6 +69,32 @@ pub enum Request {
         /// Only say what would go.
         dry_run: bool,
     },
+    /// *(descriptor)* Adds somebody else's attestation to a seal. Its owner; role `governance`. Items: one
+    /// [`AttestView`].
+    Attest {
+        /// A DSSE envelope, one line of JSON.
+        envelope: String,
+    },
+    /// Seals and where they came from. Role `auditor`. With a descriptor: of that file; else of `hex`. Items:
+    /// `TraceView`.
+    Trace {
+        /// The beginning of a commit, or a SHA-256.
+        hex: Option<String>,
+    },
+    /// A new key, vouched for by the old one. Role `governance`. Items: one [`KeyView`].
+    KeyRotate {
+        /// Which.
+        role: KeyRole,
+    },
+    /// A key is trusted no more. Role `governance`. Items: one [`KeyView`], of the key in use after that.
+    KeyRetire {
+        /// Its fingerprint.
+        fingerprint: String,
+        /// From when on others may have had it.
+        compromised_since: Timestamp,
+    },
+    /// Accepts what passed while the host was off and was not believed. Role `governance`. Items: one [`ClockView`].
+    ClockAccept,
 }
 
 /// One frame of an answer.
@@ -203,6 +230,39 @@ impl FileView {
     }
 }
 
+/// An attestation that was added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttestView {
+    /// Path from the mount's root.
+    pub path: String,
+    /// What it attests: the predicate type.
+    pub predicate: String,
+}
+
+/// A key in use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyView {
+    /// What for.
+    pub role: KeyRole,
+    /// `SHA256:…`.
+    pub fingerprint: String,
+}
+
+/// Sealfs time beside the wall clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockView {
+    /// Sealfs time.
+    pub time: Timestamp,
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// Seconds of absence that were believed since the last acceptance.
+    pub believed_seconds: u64,
+    /// Seconds that were not.
+    pub doubted_seconds: u64,
+    /// Seconds that were accepted just now.
+    pub accepted_seconds: u64,
+}
+
 /// Refused calls, as `why` shows them.
 pub type RefusalView = crate::ledger::Refusal;
 
@@ -235,6 +295,8 @@ pub struct StatusView {
     pub bytes: u64,
     /// Entries in the log.
     pub log_entries: u64,
+    /// Entries that the last checkpoint covers.
+    pub checkpoint: u64,
     /// The unsealed.
     pub unsealed: Counts,
     /// Sealfs time.

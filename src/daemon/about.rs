@@ -67,6 +67,7 @@ impl About for Daemon {
             held: summary.held,
             bytes: summary.bytes,
             log_entries: summary.entries,
+            checkpoint: parts.index.read().log().covered(),
             unsealed,
             time,
             wall: parts.clock.wall(),

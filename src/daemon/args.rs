@@ -20,6 +20,12 @@ pub struct Args {
     /// Mount read-only: no writes, no seals
     #[arg(short, long)]
     pub read_only: bool,
+    /// The private key that seals, instead of the store's own (also: 'seal-key' in $CREDENTIALS_DIRECTORY)
+    #[arg(long, value_name = "FILE")]
+    pub seal_key: Option<PathBuf>,
+    /// The private key of the log, instead of the store's own (also: 'log-key' in $CREDENTIALS_DIRECTORY)
+    #[arg(long, value_name = "FILE")]
+    pub log_key: Option<PathBuf>,
     /// Mount options, separated by commas: ro, allow_other, passthrough=on|off, nonempty, noexec, noatime
     #[arg(short = 'o', value_delimiter = ',', value_name = "OPT,…")]
     pub options: Vec<String>,

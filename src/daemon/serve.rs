@@ -50,7 +50,7 @@ pub fn run(args: &Args, options: &Options) -> Result<(), StartError> {
 
     let (events, seen) = crossbeam_channel::unbounded();
     let (cache, told) = crossbeam_channel::unbounded();
-    let built = build(&layout, options, events, cache.clone())?;
+    let built = build(&layout, args, options, events, cache.clone())?;
     let vfs = Arc::clone(&built.vfs);
 
     let wishes = Arc::new(Wishes::default());
@@ -145,6 +145,7 @@ struct Built {
 /// Everything below the mount.
 fn build(
     layout: &Layout,
+    args: &Args,
     options: &Options,
     events: crossbeam_channel::Sender<SealEvent>,
     cache: crossbeam_channel::Sender<CacheEvent>,
@@ -155,9 +156,10 @@ fn build(
     let read = |error: crate::ledger::LedgerError| failed(layout.root().display(), error);
     let origin: Origin =
         index.read().origin().map_err(read)?.parse().map_err(|error| failed("origin", error))?;
+    let key_files = keys::files(layout, args);
+    let (keys, adopted) = keys::load(&key_files, index.read(), options.read_only)?;
     let exporter =
         Exporter::open(Arc::clone(&index), origin.as_str(), &log_keys(&layout.keys())).map_err(read)?;
-    let keys = keys::load(layout, index.read())?;
     let anchor = index.read().anchor().map_err(read)?;
     let (clock, gap) = Clock::start(Box::new(SystemTime), anchor, policy.max_gap);
     layout.clear_staging().map_err(|error| failed(layout.staging().display(), error))?;
@@ -179,7 +181,11 @@ fn build(
                 .map_err(read)?;
         }
         batch.note(Change::Policy { sha256: policy.digest() }).map_err(read)?;
+        for change in adopted {
+            batch.note(change).map_err(read)?;
+        }
         batch.commit().map_err(read)?;
+        keys::refresh(&keys, index.read())?;
     }
 
     let boot = SystemTime.boot_id();
@@ -227,6 +233,7 @@ fn build(
         policy,
         observer: Arc::new(observer),
         keys,
+        key_files,
         origin,
         abilities,
         refusals: Arc::new(Refusals::default()),

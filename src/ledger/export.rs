@@ -47,7 +47,8 @@ fn io_error(path: &Path) -> impl Fn(io::Error) -> LedgerError + '_ {
     move |error| LedgerError::Log(format!("{}: {error}", path.display()))
 }
 
-/// Compares an index with the checkpoint that was exported from it. Answers the checkpoint, if there is one.
+/// Compares an index with the checkpoint that was exported from it. Answers the checkpoint and
+/// its signed note, if there is one.
 ///
 /// # Errors
 /// [`LedgerError::Rollback`] if one of them was put back or exchanged.
@@ -55,7 +56,7 @@ pub fn check_rollback(
     index: &super::ReadIndex,
     origin: &str,
     keys: &[PublicKey],
-) -> Result<Option<Checkpoint>, LedgerError> {
+) -> Result<Option<(Checkpoint, Vec<u8>)>, LedgerError> {
     let rollback = |what: String| Err(LedgerError::Rollback(what));
     let (size, pruned) = (index.entries()?, index.pruned_at()?);
     let Some(note) = index.log().checkpoint()? else {
@@ -93,7 +94,7 @@ pub fn check_rollback(
             checkpoint.size, checkpoint.root
         ));
     }
-    Ok(Some(checkpoint))
+    Ok(Some((checkpoint, note)))
 }
 
 impl Exporter {
@@ -102,7 +103,7 @@ impl Exporter {
     /// # Errors
     /// As [`check_rollback`]; or if the log cannot be read.
     pub fn open(index: Arc<Index>, origin: &str, keys: &[PublicKey]) -> Result<Self, LedgerError> {
-        let size = check_rollback(index.read(), origin, keys)?.map_or(0, |checkpoint| checkpoint.size);
+        let size = check_rollback(index.read(), origin, keys)?.map_or(0, |(checkpoint, _)| checkpoint.size);
         let pruned = index.read().pruned_at()?;
         let attachments = mend_attachments(&index.read().log().attachments_path())?;
         let done = Mutex::new(Done { size, attachments, pruned });

@@ -70,6 +70,14 @@ impl LogFiles {
         read(&self.checkpoint_path(), CHECKPOINT_MAX)
     }
 
+    /// How many entries the checkpoint says it covers; 0 if it cannot be read. Not checked: for `status`.
+    #[must_use]
+    pub fn covered(&self) -> u64 {
+        let note = self.checkpoint().ok().flatten().unwrap_or_default();
+        let text = String::from_utf8_lossy(&note);
+        text.lines().nth(1).and_then(|size| size.parse().ok()).unwrap_or(0)
+    }
+
     /// A tile's bytes; none if it is not there.
     ///
     /// # Errors

@@ -149,7 +149,7 @@ pub fn restore(source: &Path, store: &Path) -> Result<Restored, BackupError> {
         true
     })?;
     Ok(Restored {
-        exported: checkpoint.map_or(0, |checkpoint| checkpoint.size),
+        exported: checkpoint.map_or(0, |(checkpoint, _)| checkpoint.size),
         entries: restored.entries()?,
         missing,
     })

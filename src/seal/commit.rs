@@ -216,6 +216,7 @@ fn commit(inner: &Inner, frozen: Vec<FrozenFile>) {
 fn sign_and_commit(inner: &Inner, frozen: &[FrozenFile]) -> Result<Vec<Committed>, LedgerError> {
     let setup = &inner.setup;
     let policy = setup.policy.get();
+    let _steady = setup.keys.steady();
     let sealer = setup.keys.seal();
     let key = sealer.public().fingerprint();
     let mut batch = setup.index.batch(&setup.clock)?;

@@ -5,13 +5,15 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::crypto::{PublicKey, SigningKey};
 use crate::ledger::{KeyRole, LedgerError, ReadIndex};
 
 /// The signing keys, and the public keys by fingerprint. Both may change while the daemon runs.
 pub struct Keys {
+    /// Held while something is signed and committed; alone while keys change. Before the index's lock.
+    signing: RwLock<()>,
     state: RwLock<State>,
 }
 
@@ -54,7 +56,20 @@ impl Keys {
     /// The keys that sign, and those that the index knows.
     #[must_use]
     pub fn new(seal: SigningKey, log: SigningKey, public: Public) -> Self {
-        Keys { state: RwLock::new(State { seal: Arc::new(seal), log: Arc::new(log), public }) }
+        Keys {
+            signing: RwLock::new(()),
+            state: RwLock::new(State { seal: Arc::new(seal), log: Arc::new(log), public }),
+        }
+    }
+
+    /// Until this is dropped, the keys stay as they are. Taken before a batch in which something is signed.
+    pub fn steady(&self) -> RwLockReadGuard<'_, ()> {
+        self.signing.read()
+    }
+
+    /// Waits until nothing is being signed; until this is dropped, nothing is.
+    pub fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.signing.write()
     }
 
     /// The key that seals now.

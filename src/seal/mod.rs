@@ -4,6 +4,7 @@
 //! is not sealed has one [`Life`]; a step looks at it under its lock and lets go. Nothing here waits for a
 //! user, and no user's call waits for anything here but those that ask for a seal.
 
+mod attest;
 mod commit;
 mod digest;
 mod journal;
@@ -17,11 +18,14 @@ mod observed;
 mod pipeline;
 mod queue;
 mod retain;
+mod rotate;
 mod settle;
 mod timer;
+mod trace;
 pub mod trust;
 mod work;
 
+pub use attest::{AttestError, attest};
 pub use digest::{Content, Stream, hash_file};
 pub use journal::{Found, Journal};
 pub use keys::{Keys, Public, log_keys};
@@ -31,3 +35,5 @@ pub use lives::Lives;
 pub use observed::Observed;
 pub use pipeline::{Counts, Demand, Pipeline, SealEvent, Setup};
 pub use retain::Retention;
+pub use rotate::{KeyFiles, RotateError, Rotation, current as current_key};
+pub use trace::{COMMIT_MIN, Query, TraceView, trace};

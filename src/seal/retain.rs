@@ -49,6 +49,7 @@ impl Retention<'_> {
         by: Actor,
         reason: Option<&str>,
     ) -> Result<(), LedgerError> {
+        let _steady = self.keys.steady();
         let mut batch = self.index.batch(self.clock)?;
         let line = self.line(&batch, record, &RetentionChange::Until(until, reason))?;
         batch.retain(record, until, by, reason, line)?;
@@ -66,6 +67,7 @@ impl Retention<'_> {
         placed: bool,
         by: Actor,
     ) -> Result<bool, LedgerError> {
+        let _steady = self.keys.steady();
         let mut batch = self.index.batch(self.clock)?;
         let line = self.line(&batch, record, &RetentionChange::Hold(name, placed))?;
         if !batch.hold(record, name, placed, by, line)? {

@@ -16,6 +16,7 @@ use crate::recovery::Source;
 pub struct LogView<'a> {
     index: &'a ReadIndex,
     checkpoint: Checkpoint,
+    note: Vec<u8>,
 }
 
 impl<'a> LogView<'a> {
@@ -25,10 +26,16 @@ impl<'a> LogView<'a> {
     /// [`Finding::Log`] if it is missing, not signed by one of `keys`, or of another log than the index.
     pub fn open(index: &'a ReadIndex, origin: &str, keys: &[PublicKey]) -> Result<Self, Finding> {
         match check_rollback(index, origin, keys) {
-            Ok(Some(checkpoint)) => Ok(LogView { index, checkpoint }),
+            Ok(Some((checkpoint, note))) => Ok(LogView { index, checkpoint, note }),
             Ok(None) => Err(Finding::Log("log/checkpoint is missing".to_owned())),
             Err(error) => Err(Finding::Log(plain(&error))),
         }
+    }
+
+    /// The checkpoint as it is signed.
+    #[must_use]
+    pub fn note(&self) -> &[u8] {
+        &self.note
     }
 
     /// The checkpoint.

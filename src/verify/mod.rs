@@ -11,6 +11,7 @@ mod keys;
 mod log;
 mod offline;
 mod record;
+mod require;
 mod walk;
 
 pub use agree::check_index;
@@ -19,4 +20,5 @@ pub use keys::KnownKeys;
 pub use log::LogView;
 pub use offline::{OfflineError, Vouched, copies_below, verify_copy};
 pub use record::{check_attributes, check_content, check_entry, check_lines, check_seal};
+pub use require::{Facts, Requirement};
 pub use walk::{Checked, Progress, Verifier};

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::require::Facts;
 use crate::crypto::signers::Signer;
-use crate::crypto::{Hasher, dsse, sshsig};
+use crate::crypto::{Hasher, PublicKey, dsse, sshsig};
 use crate::model::{Sidecar, Timestamp};
-use crate::statement::{PAYLOAD_TYPE, SEAL_TYPE};
+use crate::statement::{HOLD_TYPE, PAYLOAD_TYPE, PROVENANCE_TYPE, RETENTION_TYPE, SEAL_TYPE};
 
 /// Why a copy is not what it says, or cannot be checked.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,10 @@ pub struct Vouched {
     pub namespace: String,
     /// When, sealfs time.
     pub sealed_at: Timestamp,
+    /// What requirements are checked against.
+    pub facts: Facts,
+    /// What only the store can tell, in words.
+    pub unchecked: Vec<String>,
 }
 
 /// Checks a copy against `F.seal` and line 1 of `F.seal.jsonl` beside it, with `trusted` as the only root:
@@ -71,12 +76,14 @@ pub fn verify_copy(file: &Path, trusted: &[Signer]) -> Result<Vouched, OfflineEr
     let time = text(&predicate["sealedAtWallClock"], "time")?;
     let parse =
         |text: &str| text.parse::<Timestamp>().map_err(|error| OfflineError::Wrong(error.to_string()));
-    let vouched = Vouched {
+    let mut vouched = Vouched {
         origin: text(&predicate["log"]["origin"], "origin")?,
         path: text(&subject["name"], "name")?,
         sha256: text(&subject["digest"]["sha256"], "SHA-256")?,
         namespace: text(&predicate["namespace"], "namespace")?,
         sealed_at: parse(&text(&predicate["sealedAt"], "time")?)?,
+        facts: Facts::of(&statement, None),
+        unchecked: Vec::new(),
     };
     let allowed = trusted.iter().any(|signer| {
         signer.key == key
@@ -95,10 +102,21 @@ pub fn verify_copy(file: &Path, trusted: &[Signer]) -> Result<Vouched, OfflineEr
     if vouched.path.rsplit('/').next() != Some(&*name) {
         return Err(OfflineError::Wrong(format!("it was sealed under another name, {:?}", vouched.path)));
     }
+    let mut further = Further {
+        sha256: &vouched.sha256,
+        key,
+        origin_keys: &keys,
+        provenance: None,
+        foreign: 0,
+        changes: 0,
+    };
     for (number, line) in lines.enumerate().filter(|(_, line)| !line.is_empty()) {
-        check_further(line, &vouched.sha256)
+        further
+            .take(number, line)
             .map_err(|what| OfflineError::Wrong(format!("line {} of the statements: {what}", number + 2)))?;
     }
+    vouched.facts = Facts::of(&statement, further.provenance.as_ref());
+    vouched.unchecked = further.unchecked();
     let signature = read_sidecar(file, Sidecar::Signature)?;
     sshsig::parse(&signature)
         .and_then(|parsed| parsed.verify(&key, &vouched.namespace, &sha256))
@@ -106,16 +124,60 @@ pub fn verify_copy(file: &Path, trusted: &[Signer]) -> Result<Vouched, OfflineEr
     Ok(vouched)
 }
 
-/// A further line must be an envelope around a statement about this content; whose it is, it says itself.
-fn check_further(line: &[u8], sha256: &str) -> Result<(), String> {
-    let envelope = dsse::parse(line).map_err(|error| error.to_string())?;
-    let statement: Value =
-        serde_json::from_slice(envelope.payload()).map_err(|error| format!("no statement: {error}"))?;
-    let subjects = statement["subject"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if subjects.iter().any(|subject| subject["digest"]["sha256"].as_str() == Some(sha256)) {
+/// The lines after the first.
+struct Further<'a> {
+    sha256: &'a str,
+    /// The key that signed line 1.
+    key: PublicKey,
+    origin_keys: &'a [PublicKey],
+    provenance: Option<Value>,
+    /// Attestations by others.
+    foreign: u32,
+    /// Extensions and holds.
+    changes: u32,
+}
+
+impl Further<'_> {
+    /// Each must be an envelope around a statement about this content. What sealfs signs must be signed by a trusted
+    /// key, provenance by the key of line 1; who signed other attestations, they say themselves.
+    fn take(&mut self, number: usize, line: &[u8]) -> Result<(), String> {
+        let envelope = dsse::parse(line).map_err(|error| error.to_string())?;
+        let statement: Value =
+            serde_json::from_slice(envelope.payload()).map_err(|error| format!("no statement: {error}"))?;
+        let subjects = statement["subject"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if !subjects.iter().any(|subject| subject["digest"]["sha256"].as_str() == Some(self.sha256)) {
+            return Err("it is about another file".to_owned());
+        }
+        let untrusted = |error: dsse::DsseError| error.to_string();
+        match statement["predicateType"].as_str().unwrap_or_default() {
+            // Another's provenance may have been attached further down.
+            PROVENANCE_TYPE if number == 0 => {
+                envelope.verify(&[self.key]).map_err(untrusted)?;
+                self.provenance = Some(statement);
+            }
+            RETENTION_TYPE | HOLD_TYPE => {
+                envelope.verify(self.origin_keys).map_err(untrusted)?;
+                self.changes += 1;
+            }
+            SEAL_TYPE => return Err("a second seal".to_owned()),
+            _ => self.foreign += 1,
+        }
         Ok(())
-    } else {
-        Err("it is about another file".to_owned())
+    }
+
+    fn unchecked(&self) -> Vec<String> {
+        let mut unchecked = vec![
+            "whether the log has it ('sealctl log prove' in the store gives a proof)".to_owned(),
+            "retention and holds as they are today".to_owned(),
+            "owner, mode and time of the copy".to_owned(),
+        ];
+        if self.foreign > 0 {
+            unchecked.push(format!("who signed {} added attestation(s)", self.foreign));
+        }
+        if self.provenance.is_none() {
+            unchecked.push("who wrote it: there is no provenance".to_owned());
+        }
+        unchecked
     }
 }
 

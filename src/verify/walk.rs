@@ -13,9 +13,12 @@ use super::Finding;
 use super::keys::KnownKeys;
 use super::log::LogView;
 use super::record::{check_attributes, check_content, check_entry, check_lines, check_seal};
+use super::require::Facts;
 use crate::crypto::PublicKey;
 use crate::ledger::{EntryRow, Filter, LedgerError, ReadIndex};
 use crate::model::{ArtifactKind, RelPath, SealRecord};
+use crate::seal::provenance_payload;
+use crate::statement::seal_statement;
 use crate::store::{self, EntryKind, Layout, Tree};
 
 /// Records on their way to the workers.
@@ -81,6 +84,20 @@ impl<'a> Verifier<'a> {
     #[must_use]
     pub fn log(&self) -> &LogView<'a> {
         &self.log
+    }
+
+    /// What is known of a seal from its statements, which [`Verifier::verify`] has checked.
+    ///
+    /// # Errors
+    /// [`Finding::Provenance`] if they cannot be rendered.
+    pub fn facts(&self, record: &SealRecord) -> Result<Facts, Finding> {
+        let fail = |error: &dyn std::fmt::Display| Finding::Provenance(error.to_string());
+        let seal = seal_statement(record, &self.origin).map_err(|error| fail(&error))?;
+        let provenance =
+            provenance_payload(record, &self.origin, self.index).map_err(|error| fail(&error))?;
+        let parse = |text: &str| serde_json::from_str(text).map_err(|error| fail(&error));
+        let provenance = provenance.as_deref().map(parse).transpose()?;
+        Ok(Facts::of(&parse(&seal)?, provenance.as_ref()))
     }
 
     /// Checks one sealed file. Answers what is to be said of it although it holds.

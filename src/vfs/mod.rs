@@ -49,7 +49,7 @@ use crate::ledger::Index;
 use crate::model::SealRecord;
 use crate::policy::Current;
 use crate::provenance::Observer;
-use crate::seal::{Keys, Lives, Pipeline};
+use crate::seal::{KeyFiles, Keys, Lives, Pipeline};
 use crate::store::{Abilities, Places, Tree};
 use handles::Handles;
 
@@ -101,6 +101,8 @@ pub struct Parts {
     pub observer: Arc<Observer>,
     /// The keys.
     pub keys: Arc<Keys>,
+    /// Where their files are.
+    pub key_files: KeyFiles,
     /// The store's name.
     pub origin: crate::model::Origin,
     /// What the backing file system can do.
