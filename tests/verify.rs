@@ -98,16 +98,16 @@ fn an_index_that_lies_is_found_out() {
         (set("retain_sealed = 0, retain_until = 0"), "statement"),
         (set("mode = 0"), "statement"),
         (set("uid = uid + 1"), "statement"),
-        (set("log_index = 1"), "statement"),
+        (set("log_index = 2"), "statement"),
         (set("signature = zeroblob(64)"), "signature"),
         (set("sealed_wall = sealed_wall + 1"), "statement"),
         (set("key = policy"), "unknown-key"),
-        ("delete from entry where idx = 0".to_owned(), "log"),
+        ("delete from entry where idx = 1".to_owned(), "log"),
         (
-            "update entry set body = replace(body, '\"size\":13', '\"size\":14') where idx = 0".to_owned(),
+            "update entry set body = replace(body, '\"size\":13', '\"size\":14') where idx = 1".to_owned(),
             "log",
         ),
-        ("update entry set body = body || ' ' where idx = 0".to_owned(), "log"),
+        ("update entry set body = body || ' ' where idx = 1".to_owned(), "log"),
         (format!("insert into hold values ({of_app}, 'h', 0); {}", set("holds = 1")), "retention"),
     ] {
         let (store, filling) = filled();
@@ -115,25 +115,61 @@ fn an_index_that_lies_is_found_out() {
         sql(&store, &statement);
         assert_eq!(finding(&store, "releases/1.0/app").0, expected, "{statement}");
     }
-    for statement in [
-        "delete from line",
-        "update line set envelope = replace(envelope, 'ey', 'ez')",
-        "delete from entry where idx = 5",
+    for (statement, expected) in [
+        ("delete from line", "retention"),
+        ("update line set idx = idx - 1", "retention"),
+        ("update entry set body = replace(body, '2026-06-12', '2026-06-13') where idx = 6", "log"),
     ] {
         let (store, filling) = filled();
         drop(filling);
         sql(&store, statement);
-        assert_eq!(finding(&store, "releases/1.0/notes.txt").0, "retention", "{statement}");
+        assert_eq!(finding(&store, "releases/1.0/notes.txt").0, expected, "{statement}");
+    }
+}
+
+#[test]
+fn what_only_the_whole_log_tells_is_told_by_verify_all() {
+    for (statement, expected) in [
+        // The seal and all that belongs to it are gone from the index; its bytes are still there.
+        (
+            "delete from hold; delete from line; delete from artifact where name = 'evidence.bin'",
+            "evidence.bin: the index is not what the log says: the log has a seal that is not in it",
+        ),
+        (
+            "update artifact set live = 0 where name = 'app'",
+            "releases/1.0/app: the index is not what the log says",
+        ),
+        (
+            "update key set retired = 3, compromised = 0 where role = 0",
+            "index.db: the index is not what the log says",
+        ),
+    ] {
+        let (store, filling) = filled();
+        drop(filling);
+        sql(&store, statement);
+        let output = store.run(&["verify", "--all"]);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(3), "{statement}: {error}");
+        assert!(error.contains(expected), "{statement}: {error}");
     }
 }
 
 #[test]
 fn a_foreign_key_vouches_for_nothing() {
+    // A checkpoint by a key that is not the log's.
     let (store, _) = filled();
-    fs::rename(store.path().join("keys/seal.pub"), store.path().join("keys/old")).unwrap();
-    assert_eq!(store.run(&["verify", "--all"]).status.code(), Some(3));
-    let error = bad(&store.run(&["trust"]), 1);
-    assert!(error.contains("restore seal.pub from a backup"), "{error}");
+    let (other, _) = filled();
+    fs::copy(other.path().join("keys/log.pub"), store.path().join("keys/log.pub")).unwrap();
+    let error = bad(&store.run(&["verify", "--all"]), 3);
+    assert!(error.contains("not signed by test.example/store with a key that is trusted here"), "{error}");
+    // A seal key that the log does not name.
+    let (store, filling) = filled();
+    drop(filling);
+    let line = fs::read_to_string(other.path().join("keys/seal.pub")).unwrap();
+    let words: Vec<&str> = line.split(' ').collect();
+    sql(&store, &format!("update key set public = '{} {}' where role = 0", words[0], words[1]));
+    let error = bad(&store.run(&["verify", "releases/1.0/app"]), 3);
+    assert!(error.contains("it has another fingerprint"), "{error}");
 }
 
 #[test]
@@ -158,7 +194,7 @@ fn export_copies_with_sidecars_and_a_copy_can_be_verified_alone() {
     let offline = |path: &str| {
         sealed_store::sealctl(&["verify", "--offline", "--trust", signers.to_str().unwrap(), path])
     };
-    assert_eq!(good(&offline(out_text)), "2 files verified\n");
+    assert!(good(&offline(out_text)).starts_with("2 files verified\n  not checked offline: "));
     let app = out.join("1.0/app");
     let app_text = app.to_str().unwrap();
     good(&offline(app_text));

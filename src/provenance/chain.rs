@@ -13,6 +13,8 @@ const PARENTS: usize = 16;
 /// Most bytes of a command line, and most arguments.
 const COMMAND: u64 = 8 * 1024;
 const ARGUMENTS: usize = 100;
+/// Most characters of one argument.
+const ARGUMENT: usize = 512;
 
 /// What tells a process from every other, and one program in it from the next (`proc_pid_stat(5)`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,10 +79,18 @@ pub fn arguments(pid: u32, told: bool) -> Value {
         whole
             .split(|byte| *byte == 0)
             .take(ARGUMENTS)
-            .map(|argument| String::from_utf8_lossy(argument).into_owned())
+            .map(|argument| shortened(&String::from_utf8_lossy(argument)))
             .collect()
     };
     json!(mask(&arguments))
+}
+
+/// An argument that is longer than anybody reads, cut short.
+fn shortened(argument: &str) -> String {
+    match argument.char_indices().nth(ARGUMENT) {
+        Some((end, _)) => format!("{}…", &argument[..end]),
+        None => argument.to_owned(),
+    }
 }
 
 /// The control group (`proc_pid_cgroup(5)`, version 2).
@@ -108,7 +118,8 @@ pub fn parents(of: &Stat, cgroup_of: Option<&str>, arguments_told: bool) -> Vec<
     let (mut found, mut next, mut in_session) = (Vec::new(), of.parent, of.identity.pid != of.session);
     while next > 1 && found.len() < PARENTS {
         let Some(parent) = stat(next) else { break };
-        let same_group = cgroup_of.is_some() && cgroup(next).as_deref() == cgroup_of;
+        // The root group is everybody's: it says nothing.
+        let same_group = cgroup_of.is_some_and(|group| group != "/") && cgroup(next).as_deref() == cgroup_of;
         if !in_session && !same_group {
             break;
         }

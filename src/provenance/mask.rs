@@ -129,10 +129,49 @@ fn one(argument: &str) -> String {
     {
         return format!("{name}: {MASK}");
     }
+    if argument.contains('"') && argument.contains('{') {
+        return mask_value(&json_values(argument));
+    }
     if argument.contains(char::is_whitespace) {
         return words(argument);
     }
     mask_value(argument)
+}
+
+/// JSON in an argument: strings under names of secrets. What is cut short is masked to its end.
+fn json_values(text: &str) -> String {
+    let (mut out, mut rest, mut secret) = (String::new(), text, false);
+    while let Some(begin) = rest.find('"') {
+        let (before, from) = rest.split_at(begin + 1);
+        out.push_str(before);
+        let end = string_end(from);
+        let (string, after) = from.split_at(end);
+        let is_name = after.trim_start_matches('"').trim_start().starts_with(':');
+        out.push_str(if secret && !is_name { MASK } else { string });
+        secret = is_name && is_secret(string);
+        match after.strip_prefix('"') {
+            Some(after) => {
+                out.push('"');
+                rest = after;
+            }
+            None => rest = "",
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Where a JSON string ends, after its opening quotation mark.
+fn string_end(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, c) in text.char_indices() {
+        match c {
+            '"' if !escaped => return at,
+            '\\' => escaped = !escaped,
+            _ => escaped = false,
+        }
+    }
+    text.len()
 }
 
 /// A command in one argument (`sh -c '…'`): its words, each as an argument. White space stays as it is.
@@ -284,6 +323,11 @@ mod tests {
                 &["sh", "-c", "curl -H 'Authorization: Bearer ***' h"],
             ),
             (&["sh", "-c", "PGPASSWORD=x psql -h db"], &["sh", "-c", "PGPASSWORD=***"]),
+            (
+                &["x", r#"{"a": "b", "api_key": "k\"y", "c":"d"}"#],
+                &["x", r#"{"a": "b", "api_key": "***", "c":"d"}"#],
+            ),
+            (&["x", r#"{"DB_PASSWORD": "abc"#], &["x", r#"{"DB_PASSWORD": ***"#]),
             (&["mysql", "--password=pw"], &["mysql", "--password=***"]),
             (&["x", "--pass", "p"], &["x", "--pass", "***"]),
             (&["x", "https://h/a?X-Amz-Signature=abc&x=1"], &["x", "https://h/a?X-Amz-Signature=***&x=1"]),

@@ -99,7 +99,9 @@ impl Observation {
     #[cfg(test)]
     fn wait(&self) -> Outcome {
         let (told, tell) = crossbeam_channel::bounded(1);
-        self.when_done(Box::new(move || drop(told.send(()))));
+        self.when_done(Box::new(move || {
+            let _ = told.send(());
+        }));
         tell.recv_timeout(Duration::from_secs(10)).expect("a deadline");
         self.outcome().expect("done")
     }

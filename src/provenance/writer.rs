@@ -32,11 +32,6 @@ impl Writer {
         Arc::clone(self.made.get_or_init(|| make(&self.json).into()))
     }
 
-    #[cfg(test)]
-    pub(super) fn of(json: Value) -> Self {
-        Writer { json, made: OnceLock::new() }
-    }
-
     /// Reads everything about a process that `before` was just read of.
     ///
     /// # Errors

@@ -143,6 +143,10 @@ fn predicate(body: &Value, origin: &str) -> Value {
     } else {
         "partial"
     };
+    let mut internal = json!({ "writers": observed(writers) });
+    if !body["more"].is_null() {
+        internal["more"] = body["more"].clone();
+    }
     let mut metadata = json!({ "finishedOn": FINISHED });
     if let Some(first) = known.first() {
         metadata["invocationId"] = json!(invocation(first, origin));
@@ -154,14 +158,13 @@ fn predicate(body: &Value, origin: &str) -> Value {
         "buildDefinition": {
             "buildType": BUILD_TYPE,
             "externalParameters": claimed(&known),
-            "internalParameters": { "writers": observed(writers), "more": body["more"] },
+            "internalParameters": internal,
             "resolvedDependencies": dependencies(&known),
         },
         "runDetails": {
             "builder": {
                 "id": format!("https://sealfs.dev/builder/{mode}/v1"),
                 "version": { "sealfs": body["sealfs"] },
-                "builderDependencies": [],
             },
             "metadata": metadata,
         },

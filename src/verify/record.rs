@@ -131,7 +131,10 @@ pub fn check_lines(
     included: &dyn Fn(&EntryRow) -> Result<(), Finding>,
 ) -> Result<(), Finding> {
     let wrong = |what: String| Err(Finding::Retention(what));
-    let ledger = |error: LedgerError| Finding::Unreadable(error.to_string());
+    let ledger = |error: LedgerError| match error {
+        LedgerError::Log(what) => Finding::Log(what),
+        other => Finding::Unreadable(other.to_string()),
+    };
     let (mut until, mut holds) = (record.retain_sealed, BTreeSet::new());
     for position in index.lines(record.id).map_err(ledger)? {
         let row = index.entry(position).map_err(ledger)?;

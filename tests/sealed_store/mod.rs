@@ -174,6 +174,19 @@ impl Filling {
 
     /// Writes a file and seals it.
     pub fn seal(&self, path: &str, content: &str, retention: &str, mode: RetentionMode) -> SealRecord {
+        let record = self.seal_without_export(path, content, retention, mode);
+        self.export();
+        record
+    }
+
+    /// Writes a file and seals it; the log is not exported.
+    pub fn seal_without_export(
+        &self,
+        path: &str,
+        content: &str,
+        retention: &str,
+        mode: RetentionMode,
+    ) -> SealRecord {
         let full = self.write(path, content);
         let mut batch = self.index.batch(&self.clock).unwrap();
         let meta = fs::symlink_metadata(&full).unwrap();
@@ -203,7 +216,7 @@ impl Filling {
             provenance: None,
             template: TEMPLATE,
             ino: meta.ino(),
-            ctime: FileTime::default(),
+            ctime: FileTime { seconds: meta.ctime(), nanos: u32::try_from(meta.ctime_nsec()).unwrap() },
             holds: Vec::new(),
             torn_kept: false,
         };
@@ -211,9 +224,21 @@ impl Filling {
         record.statement_signature = dsse::sign(&self.key, PAYLOAD_TYPE, statement.as_bytes());
         let digests = StatementDigests { seal: sha256(statement.as_bytes()), provenance: None };
         batch.seal(vec![NewSeal { record, digests }]).unwrap();
-        let record = batch.commit().unwrap()[0].record().clone();
+        batch.commit().unwrap()[0].record().clone()
+    }
+
+    /// Seals so many files, then exports the log.
+    pub fn seal_many(&self, folder: &str, count: usize) {
+        for n in 0..count {
+            let (path, content) = (format!("{folder}/{n:05}"), format!("content {n}\n"));
+            self.seal_without_export(&path, &content, "30d", RetentionMode::Governance);
+        }
+        self.export();
+    }
+
+    /// Exports the log.
+    pub fn export(&self) {
         self.exporter.export(&self.log_key).unwrap();
-        record
     }
 
     /// Extends, shortens, holds or releases.
