@@ -101,7 +101,7 @@ fn below(
     }
     let reading = Reading::open(&target.store)?;
     let keys = log_keys(&reading.layout.keys());
-    let verifier = Verifier::new(&reading.layout, &reading.index, reading.origin.clone(), &keys)
+    let mut verifier = Verifier::new(&reading.layout, &reading.index, reading.origin.clone(), &keys)
         .map_err(|finding| Failure::about(&target.shown, Exit::Verification, finding))?;
     let folder =
         target.path.is_root() || verifier.kind_of(&target.path).is_ok_and(|kind| kind == EntryKind::Dir);
@@ -122,6 +122,13 @@ fn below(
     }
     let total =
         if all { reading.index.summary(reading.now).ok().map(|all| all.sealed + all.expired) } else { None };
+    if all {
+        let size = verifier.log().checkpoint().size;
+        let checked = progress::counted("checking the log", size, |seen| verifier.check_log(seen));
+        if let Err(finding) = checked {
+            bad(&target.store.join("log").display().to_string(), &finding, tally, cx)?;
+        }
+    }
     let mut output = Ok(());
     let position = || {
         let (done, bytes) = (seen.files.load(Ordering::Relaxed), seen.bytes.load(Ordering::Relaxed));
@@ -137,7 +144,7 @@ fn below(
     })?;
     output?;
     if all {
-        whole(target, &reading, &verifier, tally, cx)?;
+        agrees(target, &reading, &verifier, tally, cx)?;
     }
     let mut extra = Vec::new();
     if folder {
@@ -156,8 +163,8 @@ fn below(
     Ok(Exit::Done)
 }
 
-/// The log as a whole, and the index against it.
-fn whole(
+/// The index against the log.
+fn agrees(
     target: &Target,
     reading: &Reading,
     verifier: &Verifier<'_>,
@@ -165,10 +172,6 @@ fn whole(
     cx: &mut Context,
 ) -> Result<(), Failure> {
     let size = verifier.log().checkpoint().size;
-    let checked = progress::counted("checking the log", size, |seen| verifier.log().check_whole(seen));
-    if let Err(finding) = checked {
-        return bad(&target.store.join("log").display().to_string(), &finding, tally, cx);
-    }
     let folder = Scratch::make()?;
     let mut found = Vec::new();
     let agreed = progress::counted("comparing the index with the log", size, |seen| {

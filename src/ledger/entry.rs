@@ -68,6 +68,7 @@ pub struct SignedStatement {
     /// Fingerprint of the key that signed it.
     pub key: String,
     /// The envelope's signature.
+    #[serde(rename = "sig")]
     pub signature: Signature,
 }
 

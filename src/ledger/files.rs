@@ -1,7 +1,7 @@
 //! The exported log on disk, for reading: tiles, entry bundles and the checkpoint in `STORE/log/` (C2SP
 //! tlog-tiles), and the attachments beside them. Nothing here is believed; whoever reads compares with a root.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -22,6 +22,8 @@ const BUNDLE_MAX: u64 = 256 * (2 + super::entry::ENTRY_MAX as u64);
 const ATTACHMENT_MAX: u64 = 64 << 20;
 /// Bundles kept decoded.
 const KEPT: usize = 16;
+/// Tiles kept, of 8 KiB each.
+const TILES: usize = 512;
 
 type Bundle = Arc<Vec<String>>;
 
@@ -29,13 +31,15 @@ type Bundle = Arc<Vec<String>>;
 pub struct LogFiles {
     dir: PathBuf,
     kept: Mutex<VecDeque<(u64, Bundle)>>,
+    /// Full tiles that were read: they do not change, and proofs read the same ones again and again.
+    tiles: Mutex<HashMap<(u8, u64), Arc<Vec<u8>>>>,
 }
 
 impl LogFiles {
     /// The log in this folder, which need not be there yet.
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
-        LogFiles { dir, kept: Mutex::default() }
+        LogFiles { dir, kept: Mutex::default(), tiles: Mutex::default() }
     }
 
     /// The folder.
@@ -130,19 +134,35 @@ impl LogFiles {
     /// One hash of a tile that must be wide enough for a tree of `size` leaves.
     fn hash(&self, level: u8, index: u64, size: u64) -> Result<Digest, LedgerError> {
         let tile = Tile::holding(level, index, size);
-        let full = Tile { width: TILE_WIDTH, ..tile };
-        let (tile, bytes) = match self.tile(&tile)? {
-            Some(bytes) => (tile, bytes),
-            None => (full, self.tile(&full)?.ok_or_else(|| missing(&tile))?),
+        let known = self.tiles.lock().get(&(level, tile.index)).cloned();
+        let bytes = match known {
+            Some(bytes) if bytes.len() >= usize::from(tile.width) * 32 => bytes,
+            _ => self.read_hashes(level, &tile)?,
         };
-        if bytes.len() != usize::from(tile.width) * 32 {
-            return Err(LedgerError::Log(format!("{}: {} bytes", tile.path(), bytes.len())));
-        }
         let at = usize::try_from(index % u64::from(TILE_WIDTH)).unwrap_or(0) * 32;
         bytes
             .get(at..at + 32)
             .and_then(|bytes| Digest::from_slice(bytes).ok())
             .ok_or_else(|| LedgerError::Log(format!("{}: it has no hash {index}", tile.path())))
+    }
+
+    /// Reads a tile, or the full one that has taken its place, and keeps it.
+    fn read_hashes(&self, level: u8, tile: &Tile) -> Result<Arc<Vec<u8>>, LedgerError> {
+        let full = Tile { width: TILE_WIDTH, ..*tile };
+        let (tile, bytes) = match self.tile(tile)? {
+            Some(bytes) => (*tile, bytes),
+            None => (full, self.tile(&full)?.ok_or_else(|| missing(tile))?),
+        };
+        if bytes.len() != usize::from(tile.width) * 32 {
+            return Err(LedgerError::Log(format!("{}: {} bytes", tile.path(), bytes.len())));
+        }
+        let bytes = Arc::new(bytes);
+        let mut tiles = self.tiles.lock();
+        if tiles.len() >= TILES {
+            tiles.clear();
+        }
+        tiles.insert((level, tile.index), Arc::clone(&bytes));
+        Ok(bytes)
     }
 
     /// Hands over the attachments one by one, each with its line's number from 1; a torn last line ends them.

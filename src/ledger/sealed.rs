@@ -48,7 +48,7 @@ pub struct Sealed {
     /// Fingerprint of the seal key.
     pub key: String,
     /// Signature in `F.seal`; none for a symbolic link.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "sig", default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<Signature>,
     /// Line 1.
     pub statement: StatementRef,
@@ -68,6 +68,7 @@ pub struct StatementRef {
     /// SHA-256 of the DSSE payload.
     pub sha256: Digest,
     /// The envelope's signature.
+    #[serde(rename = "sig")]
     pub signature: Signature,
 }
 
@@ -79,6 +80,7 @@ pub struct ProvenanceEntry {
     /// SHA-256 of the DSSE payload.
     pub sha256: Digest,
     /// The envelope's signature.
+    #[serde(rename = "sig")]
     pub signature: Signature,
 }
 

@@ -4,13 +4,12 @@
 //! close-on-exec descriptors are flushed. So each look has a deadline, after which the writer is unknown and whoever
 //! waited goes on; and a thread that hangs is replaced.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::chain::{self, Identity};
 use super::executable::Executables;
@@ -107,7 +106,37 @@ impl Observation {
     }
 }
 
+/// Looks that wait for a thread. (No channel: its receivers spin before they sleep, on cores that writers need.)
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<VecDeque<Arc<Observation>>>,
+    more: Condvar,
+}
+
+impl Queue {
+    fn push(&self, observation: &Arc<Observation>) -> bool {
+        let mut waiting = self.waiting.lock();
+        if waiting.len() >= WAITING {
+            return false;
+        }
+        waiting.push_back(Arc::clone(observation));
+        self.more.notify_one();
+        true
+    }
+
+    fn pop(&self) -> Arc<Observation> {
+        let mut waiting = self.waiting.lock();
+        loop {
+            if let Some(observation) = waiting.pop_front() {
+                return observation;
+            }
+            self.more.wait(&mut waiting);
+        }
+    }
+}
+
 struct Shared {
+    queue: Queue,
     settings: RwLock<Settings>,
     known: Mutex<HashMap<Identity, Arc<Writer>>>,
     executables: Executables,
@@ -122,7 +151,6 @@ struct Shared {
 /// Looks at writers.
 pub struct Observer {
     shared: Arc<Shared>,
-    queue: Sender<Arc<Observation>>,
 }
 
 impl Observer {
@@ -131,8 +159,8 @@ impl Observer {
     /// # Errors
     /// If a thread cannot be started.
     pub fn start(settings: Settings) -> std::io::Result<Self> {
-        let (queue, jobs) = crossbeam_channel::bounded(WAITING);
         let shared = Arc::new(Shared {
+            queue: Queue::default(),
             settings: RwLock::new(settings),
             known: Mutex::default(),
             executables: Executables::default(),
@@ -142,13 +170,11 @@ impl Observer {
             reads: AtomicUsize::new(0),
         });
         for _ in 0..THREADS {
-            spawn(&shared, &jobs)?;
+            spawn(&shared)?;
         }
-        let watched = Arc::downgrade(&shared);
-        std::thread::Builder::new()
-            .name("observer-watch".to_owned())
-            .spawn(move || watch(&watched, &jobs))?;
-        Ok(Observer { shared, queue })
+        let watched = Arc::clone(&shared);
+        std::thread::Builder::new().name("observer-watch".to_owned()).spawn(move || watch(&watched))?;
+        Ok(Observer { shared })
     }
 
     /// From now on other things are told of writers.
@@ -171,9 +197,7 @@ impl Observer {
             return observation;
         }
         self.shared.pending.lock().push(Arc::downgrade(&observation));
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
-            self.queue.try_send(Arc::clone(&observation))
-        {
+        if !self.shared.queue.push(&observation) {
             observation.done(Outcome::Unknown("too many writers at once"));
         }
         observation
@@ -186,16 +210,17 @@ impl Observer {
     }
 }
 
-fn spawn(shared: &Arc<Shared>, jobs: &Receiver<Arc<Observation>>) -> std::io::Result<()> {
-    let (shared, jobs) = (Arc::clone(shared), jobs.clone());
+fn spawn(shared: &Arc<Shared>) -> std::io::Result<()> {
+    let shared = Arc::clone(shared);
     shared.threads.fetch_add(1, Ordering::Relaxed);
-    std::thread::Builder::new().name("observer".to_owned()).spawn(move || work(&shared, &jobs)).map(drop)
+    std::thread::Builder::new().name("observer".to_owned()).spawn(move || work(&shared)).map(drop)
 }
 
-fn work(shared: &Shared, jobs: &Receiver<Arc<Observation>>) {
+fn work(shared: &Shared) {
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     let me = NEXT.fetch_add(1, Ordering::Relaxed);
-    while let Ok(observation) = jobs.recv() {
+    loop {
+        let observation = shared.queue.pop();
         if observation.outcome().is_some() {
             continue;
         }
@@ -242,8 +267,8 @@ impl Shared {
 }
 
 /// Deadlines, and threads in the place of those that hang.
-fn watch(shared: &Weak<Shared>, jobs: &Receiver<Arc<Observation>>) {
-    while let Some(shared) = shared.upgrade() {
+fn watch(shared: &Arc<Shared>) {
+    loop {
         let late: Vec<_> = {
             let mut pending = shared.pending.lock();
             let mut late = Vec::new();
@@ -266,9 +291,8 @@ fn watch(shared: &Weak<Shared>, jobs: &Receiver<Arc<Observation>>) {
         let (threads, hanging) = (shared.threads.load(Ordering::Relaxed), shared.hanging());
         if threads < THREADS + hanging && hanging <= HANGING {
             tracing::warn!(hanging, "a look at a writer hangs; another thread goes on");
-            let _ = spawn(&shared, jobs);
+            let _ = spawn(shared);
         }
-        drop(shared);
         std::thread::sleep(TICK);
     }
 }

@@ -114,19 +114,30 @@ fn who_is_gone_is_unknown() {
 
 #[test]
 fn a_look_that_hangs_has_a_deadline_and_others_go_on() {
-    // Looks that nobody serves: the queue has no threads.
+    // A process that no thread gets to: both are held where a look waits for what it remembers.
     let observer = observer(&[], true);
-    let (queue, jobs) = crossbeam_channel::bounded(2);
-    let stuck = Observer { shared: Arc::clone(&observer.shared), queue };
     let begun = Instant::now();
-    let look = stuck.observe(std::process::id());
-    assert!(matches!(look.wait(), Outcome::Unknown(why) if why.starts_with("late")));
+    let held = observer.shared.known.lock();
+    let looks: Vec<_> = (0..3).map(|_| observer.observe(std::process::id())).collect();
+    for look in &looks {
+        assert!(matches!(look.wait(), Outcome::Unknown(why) if why.starts_with("late")));
+    }
     assert!(begun.elapsed() >= DEADLINE && begun.elapsed() < DEADLINE * 3);
+    let until = Instant::now() + DEADLINE * 3;
+    while observer.shared.threads.load(Ordering::Relaxed) <= THREADS {
+        assert!(Instant::now() < until, "no thread took the place of those that hang");
+        std::thread::sleep(TICK);
+    }
+    drop(held);
     known(observer.observe(std::process::id()).wait());
-    // The queue is full: the next is told so at once.
-    let _second = stuck.observe(std::process::id());
-    assert!(matches!(stuck.observe(std::process::id()).outcome(), Some(Outcome::Unknown(_))));
-    drop(jobs);
+    // So many that the next is told at once that it is not looked at.
+    let held = observer.shared.known.lock();
+    let more: Vec<_> = (0..WAITING + 100).map(|_| observer.observe(std::process::id())).collect();
+    assert!(
+        more.iter()
+            .any(|look| matches!(look.outcome(), Some(Outcome::Unknown(why)) if why.starts_with("too many")))
+    );
+    drop(held);
 }
 
 #[test]

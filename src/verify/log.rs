@@ -61,6 +61,23 @@ impl<'a> LogView<'a> {
             .map_err(|_| Finding::Log(format!("entry {} is not the one under the checkpoint", entry.index)))
     }
 
+    /// An entry out of its bundle.
+    ///
+    /// # Errors
+    /// If the bundle cannot be read.
+    pub fn entry(&self, index: u64) -> Result<EntryRow, LedgerError> {
+        let (bundle, at) = (index / 256, usize::try_from(index % 256).unwrap_or(0));
+        let width = (self.checkpoint.size - bundle * 256).min(256);
+        let files = self.index.log();
+        let body = if width == 256 {
+            files.full_bundle(bundle)?.get(at).cloned()
+        } else {
+            files.bundle(bundle, u16::try_from(width).unwrap_or(256))?.into_iter().nth(at)
+        };
+        let body = body.ok_or_else(|| LedgerError::Log(format!("entry {index} is missing")))?;
+        Ok(EntryRow { index, body })
+    }
+
     /// Whether the checkpoint covers this place in the log.
     #[must_use]
     pub fn covers(&self, index: u64) -> bool {

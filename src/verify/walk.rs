@@ -51,6 +51,8 @@ pub struct Verifier<'a> {
     origin: String,
     keys: KnownKeys,
     log: LogView<'a>,
+    /// The whole log was read and found under its checkpoint: its entries need no proof one by one.
+    whole: bool,
 }
 
 impl<'a> Verifier<'a> {
@@ -77,13 +79,24 @@ impl<'a> Verifier<'a> {
             std::thread::sleep(EXPORT / 40);
         };
         let keys = KnownKeys::read(index, &origin, &|entry| log.check_included(entry))?;
-        Ok(Verifier { tree, index, origin, keys, log })
+        Ok(Verifier { tree, index, origin, keys, log, whole: false })
     }
 
     /// The log and its checkpoint.
     #[must_use]
     pub fn log(&self) -> &LogView<'a> {
         &self.log
+    }
+
+    /// Reads the whole log; see [`LogView::check_whole`]. Files are then checked against its entries without a proof for
+    /// each.
+    ///
+    /// # Errors
+    /// [`Finding::Log`].
+    pub fn check_log(&mut self, seen: &dyn Fn(u64)) -> Result<(), Finding> {
+        self.log.check_whole(seen)?;
+        self.whole = true;
+        Ok(())
     }
 
     /// What is known of a seal from its statements, which [`Verifier::verify`] has checked.
@@ -137,9 +150,9 @@ impl<'a> Verifier<'a> {
             other => Finding::Unreadable(other.to_string()),
         };
         let digests = check_seal(record, &self.origin, &self.keys, self.index)?;
-        let entry = self.index.entry(record.log_index).map_err(ledger)?;
+        let entry = self.entry(record.log_index).map_err(ledger)?;
         check_entry(record, digests, entry.as_ref())?;
-        let included = |entry: &EntryRow| self.log.check_included(entry);
+        let included = |entry: &EntryRow| if self.whole { Ok(()) } else { self.log.check_included(entry) };
         if let Some(entry) = &entry {
             included(entry)?;
         }
@@ -150,6 +163,14 @@ impl<'a> Verifier<'a> {
             return Ok(Some(what.to_owned()));
         }
         Ok(self.keys.note(&record.key))
+    }
+
+    /// An entry: where the whole log was read, as it stands there, not as the index has it.
+    fn entry(&self, index: u64) -> Result<Option<EntryRow>, LedgerError> {
+        if self.whole && self.log.covers(index) {
+            return self.log.entry(index).map(Some);
+        }
+        self.index.entry(index)
     }
 
     /// Checks every sealed file at or below a path, on all cores, and hands the results over in the order of
