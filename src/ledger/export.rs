@@ -32,8 +32,17 @@ const ATTACHMENTS: u32 = 256;
 #[derive(Debug, Clone, Copy, Default)]
 struct Done {
     size: u64,
-    attachments: u64,
+    attachments: Attachments,
     pruned: u64,
+}
+
+/// How far the file of attachments is durable.
+#[derive(Debug, Clone, Copy, Default)]
+struct Attachments {
+    /// The last number.
+    last: u64,
+    /// Bytes. What comes after them was written by an export that failed, and is not trusted.
+    length: u64,
 }
 
 /// Writes the log out. One at a time for a store.
@@ -178,43 +187,37 @@ impl Exporter {
         }
     }
 
-    /// Appends what is new; durable on return. Answers the last number.
-    fn export_attachments(&self, mut last: u64) -> Result<u64, LedgerError> {
-        let mut file: Option<File> = None;
+    /// Appends what is new; durable on return.
+    fn export_attachments(&self, mut done: Attachments) -> Result<Attachments, LedgerError> {
         let path = self.files().attachments_path();
+        let mut file: Option<File> = None;
         loop {
-            let new = self.index.read().attachments_after(last, ATTACHMENTS)?;
+            let new = self.index.read().attachments_after(done.last, ATTACHMENTS)?;
             if new.is_empty() {
                 break;
             }
             let mut text = Vec::new();
             for attachment in new {
-                if attachment.id != last + 1 {
-                    return Err(LedgerError::Broken(format!("attachment {} is missing", last + 1)));
+                if attachment.id != done.last + 1 {
+                    return Err(LedgerError::Broken(format!("attachment {} is missing", done.last + 1)));
                 }
-                last = attachment.id;
+                done.last = attachment.id;
                 serde_json::to_writer(&mut text, &attachment)
                     .map_err(|error| LedgerError::Log(error.to_string()))?;
                 text.push(b'\n');
             }
             let open = match &mut file {
                 Some(open) => open,
-                None => file.insert(
-                    OpenOptions::new()
-                        .create(true)
-                        .append(true)
-                        .mode(0o600)
-                        .open(&path)
-                        .map_err(io_error(&path))?,
-                ),
+                None => file.insert(append_after(&path, done.length).map_err(io_error(&path))?),
             };
             open.write_all(&text).map_err(io_error(&path))?;
+            done.length += text.len() as u64;
         }
         if let Some(file) = file {
             durable::sync_file(&file).map_err(io_error(&path))?;
             durable::sync_parent(&path).map_err(io_error(&path))?;
         }
-        Ok(last)
+        Ok(done)
     }
 
     /// Takes away the partial tiles that a newer one stands for. What cannot be removed does no harm.
@@ -240,12 +243,21 @@ impl Exporter {
     }
 }
 
-/// Cuts off a line that a crash left torn; answers the number of the last whole one.
-fn mend_attachments(path: &Path) -> Result<u64, LedgerError> {
+/// Opens a file for appending, cut to this length.
+fn append_after(path: &Path, length: u64) -> io::Result<File> {
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    if file.metadata()?.len() > length {
+        file.set_len(length)?;
+    }
+    Ok(file)
+}
+
+/// Cuts off a line that a crash left torn; answers how far whole ones go.
+fn mend_attachments(path: &Path) -> Result<Attachments, LedgerError> {
     let fail = io_error(path);
     let mut file = match OpenOptions::new().read(true).write(true).open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Attachments::default()),
         Err(error) => return Err(fail(error)),
     };
     let length = file.metadata().map_err(&fail)?.len();
@@ -255,7 +267,7 @@ fn mend_attachments(path: &Path) -> Result<u64, LedgerError> {
         durable::sync_file(&file).map_err(&fail)?;
     }
     if last_line_end == 0 {
-        return Ok(0);
+        return Ok(Attachments::default());
     }
     let begin = last_newline(&mut file, last_line_end - 1).map_err(&fail)?;
     file.seek(SeekFrom::Start(begin)).map_err(&fail)?;
@@ -263,7 +275,7 @@ fn mend_attachments(path: &Path) -> Result<u64, LedgerError> {
     file.take(last_line_end - begin).read_to_end(&mut line).map_err(&fail)?;
     let last: super::Attachment = serde_json::from_slice(&line)
         .map_err(|error| LedgerError::Log(format!("{}: its last line: {error}", path.display())))?;
-    Ok(last.id)
+    Ok(Attachments { last: last.id, length: last_line_end })
 }
 
 /// Where the line before `end` begins: after the last newline below it; 0 if there is none.
