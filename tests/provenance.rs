@@ -334,3 +334,33 @@ fn a_provenance_that_was_exchanged_is_found() {
     let error = mount.ctl_exit(&["verify", "f"], 3);
     assert!(error.contains("the provenance statement does not hold"), "{error}");
 }
+
+#[test]
+fn sigstores_verifier_accepts_every_line_and_refuses_changed_ones() {
+    let has =
+        |tool: &str| Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success());
+    if !has("npm") || !has("node") {
+        assert!(std::env::var_os("CI").is_none(), "npm is missing; scripts/test installs it");
+        eprintln!("SKIPPED: npm is missing; scripts/test installs it");
+        return;
+    }
+    let mount = Mount::new("sigstore", SLOW);
+    sh(&mount.mnt, "cp /bin/true f; cat f.seal > /dev/null");
+    mount.ctl_ok(&["retain", "f", "--for", "2h"]);
+    let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop");
+    let script = format!(
+        "cp {scripts}/package.json {scripts}/verify.js . && npm install --silent --no-audit --no-fund && \
+         node verify.js mnt/.seal/keys.pem mnt/f.seal.jsonl"
+    );
+    assert_eq!(sh(&mount.dir, &script).trim(), "3 lines accepted, each refused when changed");
+    // With another store's keys it accepts nothing.
+    let other = Mount::new("sigstore-other", SLOW);
+    let keys = other.path(".seal/keys.pem");
+    let output = Command::new("node")
+        .arg("verify.js")
+        .arg(keys)
+        .arg("mnt/f.seal.jsonl")
+        .current_dir(&mount.dir)
+        .output();
+    assert!(!output.expect("node").status.success());
+}
