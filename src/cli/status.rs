@@ -63,7 +63,7 @@ fn running(view: &StatusView, cx: &mut Context) -> Result<(), Failure> {
             ),
             ("queue", unsealed.queue.to_string()),
             ("scratch", format!("{} older than an hour", unsealed.old_scratch)),
-            ("log", format!("{} entries", view.log_entries)),
+            ("log", format!("{} entries, checkpoint over {}", view.log_entries, view.checkpoint)),
             ("time", clock),
             ("key", view.key.clone()),
             ("policy", view.policy.clone()),
@@ -111,6 +111,7 @@ fn stopped(store: &std::path::Path, cx: &mut Context) -> Result<(), Failure> {
             "held": summary.held,
             "bytes": summary.bytes,
             "log_entries": summary.entries,
+            "checkpoint": reading.index.log().covered(),
             "pending": pending.len(),
             "torn": torn,
             "time": reading.now,
@@ -126,7 +127,10 @@ fn stopped(store: &std::path::Path, cx: &mut Context) -> Result<(), Failure> {
             ("origin", reading.origin.clone()),
             ("sealed", counts(summary.sealed, summary.expired, summary.held, summary.bytes)),
             ("pending", format!("{} closed and not yet sealed, {torn} of them torn", pending.len())),
-            ("log", format!("{} entries", summary.entries)),
+            (
+                "log",
+                format!("{} entries, checkpoint over {}", summary.entries, reading.index.log().covered()),
+            ),
             ("time", format!("{} (wall clock {})", second(reading.now), minute(SystemTime.wall()))),
         ],
     ))

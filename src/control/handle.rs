@@ -451,7 +451,8 @@ impl Asked<'_> {
     fn rotate(&self, role: KeyRole, send: Items<'_>) -> Result<(), Refused> {
         self.need_governance("changing keys")?;
         self.writable()?;
-        let key = self.rotation().rotate(role, Actor::Uid(self.peer.uid)).map_err(of_rotation)?;
+        let key =
+            self.rotation().rotate(role, Actor::Uid(self.peer.uid)).map_err(|error| of_rotation(&error))?;
         item(send, &KeyView { role, fingerprint: key.fingerprint() })
     }
 
@@ -460,7 +461,9 @@ impl Asked<'_> {
         self.writable()?;
         let parts = self.vfs.parts();
         let row = parts.index.read().keys()?.into_iter().find(|row| row.fingerprint == fingerprint);
-        self.rotation().retire(fingerprint, since, Actor::Uid(self.peer.uid)).map_err(of_rotation)?;
+        self.rotation()
+            .retire(fingerprint, since, Actor::Uid(self.peer.uid))
+            .map_err(|error| of_rotation(&error))?;
         let role = row.map_or(KeyRole::Seal, |row| row.role);
         let now = match role {
             KeyRole::Seal => parts.keys.seal(),
@@ -500,8 +503,8 @@ impl Asked<'_> {
     }
 }
 
-fn of_rotation(error: RotateError) -> Refused {
-    let code = match &error {
+fn of_rotation(error: &RotateError) -> Refused {
+    let code = match error {
         RotateError::External(_) | RotateError::Retired(_) => REFUSED,
         RotateError::Unknown(_) => NOT_SEALED,
         RotateError::Key(..) | RotateError::Io(..) | RotateError::Ledger(_) => FAILED,

@@ -26,13 +26,15 @@ const KEPT: usize = 16;
 const TILES: usize = 512;
 
 type Bundle = Arc<Vec<String>>;
+/// The hashes of a tile, one after the other.
+type HashBytes = Arc<Vec<u8>>;
 
 /// `STORE/log/`, for reading.
 pub struct LogFiles {
     dir: PathBuf,
     kept: Mutex<VecDeque<(u64, Bundle)>>,
     /// Full tiles that were read: they do not change, and proofs read the same ones again and again.
-    tiles: Mutex<HashMap<(u8, u64), Arc<Vec<u8>>>>,
+    tiles: Mutex<HashMap<(u8, u64), HashBytes>>,
 }
 
 impl LogFiles {
@@ -147,7 +149,7 @@ impl LogFiles {
     }
 
     /// Reads a tile, or the full one that has taken its place, and keeps it.
-    fn read_hashes(&self, level: u8, tile: &Tile) -> Result<Arc<Vec<u8>>, LedgerError> {
+    fn read_hashes(&self, level: u8, tile: &Tile) -> Result<HashBytes, LedgerError> {
         let full = Tile { width: TILE_WIDTH, ..*tile };
         let (tile, bytes) = match self.tile(tile)? {
             Some(bytes) => (*tile, bytes),

@@ -101,7 +101,7 @@ pub fn cgroup(pid: u32) -> Option<String> {
 
 /// When a process started, by today's wall clock, to the second.
 pub fn started(start_ticks: u64) -> Option<Timestamp> {
-    let ticks = u64::try_from(rustix::param::clock_ticks_per_second()).ok().filter(|ticks| *ticks > 0)?;
+    let ticks = Some(rustix::param::clock_ticks_per_second()).filter(|ticks| *ticks > 0)?;
     let now = |clock| {
         let time = rustix::time::clock_gettime(clock);
         (time.tv_sec, u32::try_from(time.tv_nsec).unwrap_or(0))

@@ -1,3 +1,4 @@
+use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 
 use super::*;
@@ -89,7 +90,6 @@ fn a_process_is_read_once_and_another_program_in_it_anew() {
         assert!(Arc::ptr_eq(&first, &known(observer.observe(process.0.id()).wait())));
     }
     assert_eq!(observer.reads(), 1);
-    use std::io::Write as _;
     process.0.stdin.take().unwrap().write_all(b"\n").unwrap();
     let until = Instant::now() + Duration::from_secs(10);
     loop {

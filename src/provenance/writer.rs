@@ -97,7 +97,9 @@ fn ids(status: &str, name: &str) -> Value {
 
 /// The innermost systemd unit in a control group's path.
 fn unit(cgroup: &str) -> Option<&str> {
-    cgroup.rsplit('/').find(|part| part.ends_with(".service") || part.ends_with(".scope"))
+    cgroup
+        .rsplit('/')
+        .find(|part| [".service", ".scope"].iter().any(|kind| part.strip_suffix(kind).is_some()))
 }
 
 /// The id of a container in a control group's path: 64 hexadecimal digits, whatever stands around them.

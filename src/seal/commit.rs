@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::digest::Content;
 use super::life::{Life, Phase};
+use super::observed::Observed;
 use super::pipeline::{HashedReceiver, Inner, SealEvent, tell_all};
 use crate::crypto::{self, dsse, sshsig};
 use crate::durable;
@@ -150,7 +151,7 @@ fn freeze(inner: &Inner, batch: Vec<HashedFile>) -> Vec<FrozenFile> {
         let writers = (life.kind == ArtifactKind::File).then(|| state.observed.clone());
         drop(state);
         let marked = mark(inner, &hashed, &path)
-            .and_then(|meta| Ok((meta, writers.map(|writers| writers.to_body()).transpose()?)));
+            .and_then(|meta| Ok((meta, writers.map(Observed::to_body).transpose()?)));
         match marked {
             Ok((meta, writers)) => frozen.push(FrozenFile { hashed, path, meta, request, torn, writers }),
             Err(what) => {

@@ -130,7 +130,7 @@ fn compare_ended(
         let up_to = last.id;
         let ours: Vec<_> = ours.into_iter().map(evident).collect();
         for record in theirs.into_iter().map(evident) {
-            let same = ours.iter().any(|our| *our == record);
+            let same = ours.contains(&record);
             if !same && record.log_index < size {
                 each(
                     record.path,

@@ -85,7 +85,7 @@ fn range<H: Hashes + ?Sized>(from: u64, to: u64, hashes: &H) -> Result<Digest, H
 
 /// The largest power of two below `length`, which is at least 2.
 fn split(length: u64) -> u64 {
-    1 << (63 - (length - 1).leading_zeros())
+    1 << (length - 1).ilog2()
 }
 
 /// The root over the first `size` leaves.
