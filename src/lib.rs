@@ -8,7 +8,7 @@
 //! | 0 | `model` | paths, digests, times, retention, records, the life of a file; no I/O | |
 //! | 0 | `durable` | the only fsync, rename-into-place and directory-sync code | |
 //! | 1 | `policy` | rules to decisions: pure functions of facts and now | model |
-//! | 1 | `crypto` | hash, keys, SSHSIG, DSSE, canonical JSON | model |
+//! | 1 | `crypto` | hash, keys, SSHSIG, DSSE, signed notes, canonical JSON | model |
 //! | 1 | `clock` | time that cannot be turned back or leapt forward | model |
 //! | 1 | `store` | the backing tree: the only code that touches artifact bytes | model, durable |
 //! | 2 | `ledger` | the single door to truth: index and log entries behind one commit | model, durable, crypto, clock |

@@ -209,7 +209,7 @@ fn status_without_a_daemon_tells_what_the_index_says() {
     let json: Value = serde_json::from_str(&good(&store.run(&["--json", "status"]))).unwrap();
     assert_eq!(
         (&json["daemon"], &json["sealed"], &json["log_entries"]),
-        (&"not running".into(), &3.into(), &6.into())
+        (&"not running".into(), &3.into(), &7.into())
     );
     let env =
         Command::new(env!("CARGO_BIN_EXE_sealctl")).arg("status").env("SEALFS_STORE", store.path()).output();

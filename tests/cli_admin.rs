@@ -181,6 +181,7 @@ fn what_the_daemon_answers_is_shown_and_its_refusals_are_exit_codes() {
         held: 0,
         bytes: 2048,
         log_entries: 5,
+        checkpoint: 5,
         unsealed: Counts {
             open: 1,
             failing: vec![("a".to_owned(), "disk full".to_owned())],
@@ -206,7 +207,7 @@ sealed    2 retained, 1 expired, 0 held; 2.0 KiB
 unsealed  1 open, 0 settling, 0 torn
 queue     0
 scratch   0 older than an hour
-log       5 entries
+log       5 entries, checkpoint over 5
 time      2026-06-01 12:00:00Z (wall clock 2026-06-01 12:00:01Z)
 key       SHA256:x
 policy    {}

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use super::LedgerError;
 use super::files::LogFiles;
 use super::index::Index;
-use super::log::{Checkpoint, Hashes, Level, TILE_WIDTH, Tile, bundle, tiles_between};
+use super::log::{Checkpoint, Hashes, Level, TILE_WIDTH, Tile, bundle, leaf_hash, tiles_between};
 use crate::crypto::{PublicKey, SigningKey};
 use crate::durable;
 
@@ -173,6 +173,13 @@ impl Exporter {
                 let whole = rows.iter().zip(first..).all(|(row, index)| row.index == index);
                 if rows.len() != usize::from(tile.width) || !whole {
                     return Err(LedgerError::Broken(format!("entries from {first} on are missing")));
+                }
+                for row in &rows {
+                    // A row that was altered must not be exported under hashes of what it was.
+                    if leaf_hash(row.body.as_bytes()) != read.hash(0, row.index)? {
+                        let what = format!("entry {} is not the one that was hashed", row.index);
+                        return Err(LedgerError::Broken(what));
+                    }
                 }
                 let bodies: Vec<&str> = rows.iter().map(|row| row.body.as_str()).collect();
                 bundle::encode(&bodies).map_err(|error| LedgerError::Log(error.to_string()))

@@ -1,4 +1,4 @@
-//! Line 2 of `F.seal.jsonl`: who wrote the file, as SLSA provenance (https://slsa.dev/spec/v1.0/provenance).
+//! Line 2 of `F.seal.jsonl`: who wrote the file, as SLSA provenance (<https://slsa.dev/spec/v1.0/provenance>).
 //!
 //! SLSA tells what the platform observed from what the tenant claimed. `internalParameters` is what the kernel showed of
 //! the writers; `externalParameters` and the resolved commit are what their environment claimed, which anybody can set.

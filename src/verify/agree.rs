@@ -39,6 +39,7 @@ pub fn check_index(
         Ok(())
     };
     compare(index, &made, &mut differs).map_err(fail)?;
+    compare_entries(index, exported, each).map_err(fail)?;
     compare_ended(index, &made, size, each).map_err(fail)?;
     compare_attachments(index, &made, each).map_err(fail)?;
     let keys = |index: &ReadIndex, below: u64| -> Result<Vec<_>, LedgerError> {
@@ -114,6 +115,32 @@ fn compare(
             }
         }
     })
+}
+
+/// Entries that the index still has, although they are exported.
+fn compare_entries(
+    index: &ReadIndex,
+    exported: u64,
+    each: &mut dyn FnMut(RelPath, Finding),
+) -> Result<(), LedgerError> {
+    let mut from = 0;
+    loop {
+        let rows = index.kept_entries(from, PAGE)?;
+        let Some(last) = rows.last() else { return Ok(()) };
+        from = last.index + 1;
+        for row in rows.into_iter().take_while(|row| row.index < exported) {
+            let width = (exported - row.index / 256 * 256).min(256);
+            let bundle = match u16::try_from(width) {
+                Ok(width) if width < 256 => index.log().bundle(row.index / 256, width)?.into(),
+                _ => index.log().full_bundle(row.index / 256)?,
+            };
+            let at = usize::try_from(row.index % 256).unwrap_or(0);
+            if bundle.get(at) != Some(&row.body) {
+                let what = format!("its entry {} is not the one that was exported", row.index);
+                each(RelPath::root(), Finding::Index(what));
+            }
+        }
+    }
 }
 
 /// Seals that have ended, in the order in which they were made.

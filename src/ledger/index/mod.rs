@@ -76,7 +76,7 @@ impl Index {
     }
 
     /// Opens the index for the daemon, and brings its schema up to date. What stands in it of the log must hold
-    /// together; whether it is the log that was exported, [`super::Exporter::check`] says.
+    /// together; whether it is the log that was exported, [`crate::ledger::check_rollback`] says.
     ///
     /// # Errors
     /// If SQLite fails, the schema is newer than this program, or entries and hashes do not fit.
