@@ -67,8 +67,11 @@ pub fn check_rollback(
     keys: &[PublicKey],
 ) -> Result<Option<(Checkpoint, Vec<u8>)>, LedgerError> {
     let rollback = |what: String| Err(LedgerError::Rollback(what));
-    let (size, pruned) = (index.entries()?, index.pruned_at()?);
-    let Some(note) = index.log().checkpoint()? else {
+    // In this order: a daemon that goes on meanwhile lets each only grow, pruned after checkpoint after entries.
+    let pruned = index.pruned_at()?;
+    let note = index.log().checkpoint()?;
+    let size = index.entries()?;
+    let Some(note) = note else {
         if pruned > 0 {
             return rollback(format!(
                 "log/checkpoint is missing, although {pruned} entries were exported; put log/ back from a backup"

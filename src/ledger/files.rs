@@ -92,17 +92,42 @@ impl LogFiles {
         read(&self.tile_path(tile), BUNDLE_MAX)
     }
 
+    /// A tile, or a wider one that has taken its place: a log that grows keeps only the last few partial ones.
+    ///
+    /// # Errors
+    /// If none is there or it cannot be read.
+    pub fn at_least(&self, tile: &Tile) -> Result<(Tile, Vec<u8>), LedgerError> {
+        let full = Tile { width: TILE_WIDTH, ..*tile };
+        // The full one is written before the partial ones go: looked for after them, it is there.
+        for candidate in [*tile, full] {
+            if let Some(bytes) = self.tile(&candidate)? {
+                return Ok((candidate, bytes));
+            }
+        }
+        let mut folder = self.tile_path(&full).into_os_string();
+        folder.push(".p");
+        let widest = std::fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse::<u16>().ok())
+            .filter(|width| *width > tile.width && *width < TILE_WIDTH)
+            .max();
+        let wider = widest.map(|width| Tile { width, ..*tile });
+        for candidate in wider.into_iter().chain([full]) {
+            if let Some(bytes) = self.tile(&candidate)? {
+                return Ok((candidate, bytes));
+            }
+        }
+        Err(LedgerError::Log(format!("{}: missing", tile.path())))
+    }
+
     /// The entries of a bundle that holds at least `width`: the partial one of that width, or the full one.
     ///
     /// # Errors
     /// If neither is there, or what is there is no bundle.
     pub fn bundle(&self, index: u64, width: u16) -> Result<Vec<String>, LedgerError> {
-        let full = Tile { level: Level::Entries, index, width: TILE_WIDTH };
-        let exact = Tile { width, ..full };
-        let (tile, bytes) = match self.tile(&exact)? {
-            Some(bytes) => (exact, bytes),
-            None => (full, self.tile(&full)?.ok_or_else(|| missing(&exact))?),
-        };
+        let (tile, bytes) = self.at_least(&Tile { level: Level::Entries, index, width })?;
         let broken = |what: &dyn std::fmt::Display| LedgerError::Log(format!("{}: {what}", tile.path()));
         let entries = bundle::decode(&bytes, tile.width).map_err(|error| broken(&error))?;
         let text =
@@ -150,11 +175,7 @@ impl LogFiles {
 
     /// Reads a tile, or the full one that has taken its place, and keeps it.
     fn read_hashes(&self, level: u8, tile: &Tile) -> Result<HashBytes, LedgerError> {
-        let full = Tile { width: TILE_WIDTH, ..*tile };
-        let (tile, bytes) = match self.tile(tile)? {
-            Some(bytes) => (*tile, bytes),
-            None => (full, self.tile(&full)?.ok_or_else(|| missing(tile))?),
-        };
+        let (tile, bytes) = self.at_least(tile)?;
         if bytes.len() != usize::from(tile.width) * 32 {
             return Err(LedgerError::Log(format!("{}: {} bytes", tile.path(), bytes.len())));
         }
@@ -212,10 +233,6 @@ impl Hashes for TileHashes<'_> {
     fn hash(&self, level: u8, index: u64) -> Result<Digest, LedgerError> {
         self.files.hash(level, index, self.size)
     }
-}
-
-fn missing(tile: &Tile) -> LedgerError {
-    LedgerError::Log(format!("{}: missing", tile.path()))
 }
 
 fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>, LedgerError> {

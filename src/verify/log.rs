@@ -197,10 +197,9 @@ impl Tiles<'_> {
     }
 
     fn compare(&self, tile: &Tile, hashes: &[Digest]) -> Result<(), Finding> {
-        let found = self.files.tile(tile).map_err(|error| Finding::Log(plain(&error)))?;
-        let found = found.ok_or_else(|| Finding::Log(format!("{}: missing", tile.path())))?;
+        let (found, bytes) = self.files.at_least(tile).map_err(|error| Finding::Log(plain(&error)))?;
         let expected: Vec<u8> = hashes.iter().flat_map(|hash| hash.0).collect();
-        if found == expected {
+        if bytes.len() == usize::from(found.width) * 32 && bytes.starts_with(&expected) {
             return Ok(());
         }
         Err(Finding::Log(format!("{}: its hashes are not those of the entries", tile.path())))
