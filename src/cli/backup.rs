@@ -8,8 +8,8 @@ use super::access::{self, Reading};
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::render::count;
+use crate::ledger::log_keys;
 use crate::recovery::{self, BackupError, Restored};
-use crate::seal::log_keys;
 
 /// Copy index, log, public keys and policy to DEST, also from a running daemon (no artifacts, no private keys)
 #[derive(Debug, clap::Args)]

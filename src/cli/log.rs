@@ -15,7 +15,7 @@ use crate::crypto::note;
 use crate::crypto::to_base64;
 use crate::ledger::EntryRow;
 use crate::ledger::log::{Checkpoint, InclusionProof, inclusion_proof};
-use crate::seal::log_keys;
+use crate::ledger::log_keys;
 use crate::verify::{Finding, LogView};
 
 /// The log: its entries, whether it holds together, proofs for others

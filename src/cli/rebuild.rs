@@ -6,8 +6,8 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::progress;
 use super::render::count;
+use crate::ledger::log_keys;
 use crate::recovery::{RebuildError, rebuild};
-use crate::seal::log_keys;
 use crate::store::{Layout, LockError, StoreLock};
 
 /// Make the index anew from log and tree; the old one is kept beside it

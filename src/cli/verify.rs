@@ -13,8 +13,8 @@ use super::locate::Target;
 use super::progress::{self, Position};
 use super::render::{count, size};
 use crate::crypto::signers::{Signer, parse_allowed_signers};
+use crate::ledger::log_keys;
 use crate::model::RelPath;
-use crate::seal::log_keys;
 use crate::store::EntryKind;
 use crate::verify::{
     Checked, Finding, OfflineError, Progress, Requirement, Verifier, check_index, copies_below, verify_copy,

@@ -19,11 +19,11 @@ use crate::clock::{Clock, SystemTime, TimeSource};
 use crate::control::{About, Listener};
 use crate::crypto;
 use crate::fuse::{Adapter, Wishes};
-use crate::ledger::{Change, Exporter, Index};
+use crate::ledger::{Change, Exporter, Index, log_keys};
 use crate::model::Origin;
 use crate::policy::{Current, Policy};
 use crate::provenance::{self, Observer, Settings};
-use crate::seal::{Journal, Lives, Pipeline, SealEvent, Setup, log_keys};
+use crate::seal::{Journal, Lives, Pipeline, SealEvent, Setup};
 use crate::store::{self, Abilities, Layout, LockError, Places, StoreLock, SystemNames, Tree};
 use crate::vfs::{CacheEvent, Notes, NotesInbox, Parts, Refusals, Vfs};
 

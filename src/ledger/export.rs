@@ -122,12 +122,6 @@ impl Exporter {
         Ok(Exporter { index, origin: origin.to_owned(), done })
     }
 
-    /// How many entries the last checkpoint covers.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        self.done.lock().size
-    }
-
     /// Exports what was committed since, signed by `key`. On return it is durable. Answers how many entries the
     /// checkpoint covers.
     ///

@@ -14,6 +14,7 @@ mod export;
 mod files;
 mod index;
 pub mod log;
+mod log_keys;
 mod replay;
 mod sealed;
 mod signature;
@@ -30,6 +31,7 @@ pub use files::{LogFiles, TileHashes};
 pub use index::{
     Attachment, AttachmentKind, Filter, Index, KeyRow, Pending, ReadIndex, Refusal, Summary, Traced,
 };
+pub use log_keys::log_keys;
 pub use replay::Replay;
 pub use sealed::{Perm, ProvenanceEntry, Sealed, StatementDigests, StatementRef};
 pub use signature::Signature;

@@ -130,12 +130,9 @@ impl Replay {
             writer.prune(size)?;
         }
         index::close_fresh(self.connection)?;
-        let sync =
-            std::fs::File::open(path).and_then(durable_file).and_then(|()| crate::durable::sync_parent(path));
+        let sync = std::fs::File::open(path)
+            .and_then(|file| crate::durable::sync_file(&file))
+            .and_then(|()| crate::durable::sync_parent(path));
         sync.map_err(|error| LedgerError::Broken(format!("{}: {error}", path.display())))
     }
-}
-
-fn durable_file(file: std::fs::File) -> std::io::Result<()> {
-    crate::durable::sync_file(file)
 }

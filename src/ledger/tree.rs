@@ -25,21 +25,4 @@ impl ReadIndex {
     pub fn root(&self, size: u64) -> Result<Digest, LedgerError> {
         log::root(size, self)
     }
-
-    /// The hashes that lead from an entry to the root over the first `size` (RFC 9162, section 2.1.3).
-    ///
-    /// # Errors
-    /// If a hash that it takes is missing.
-    pub fn prove(&self, index: u64, size: u64) -> Result<Vec<Digest>, LedgerError> {
-        log::inclusion_proof(index, size, self)
-    }
-
-    /// The hashes that show that the first `old` of `new` entries are those of an older root (RFC 9162, section
-    /// 2.1.4).
-    ///
-    /// # Errors
-    /// If a hash that it takes is missing.
-    pub fn prove_growth(&self, old: u64, new: u64) -> Result<Vec<Digest>, LedgerError> {
-        log::consistency_proof(old, new, self)
-    }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::crypto::PublicKey;
 use crate::durable;
 use crate::ledger::log::{Checkpoint, tiles_between};
-use crate::ledger::{LedgerError, LogFiles, ReadIndex, check_rollback};
+use crate::ledger::{LedgerError, LogFiles, ReadIndex, check_rollback, log_keys};
 use crate::store::{Layout, LayoutError};
 
 /// How often a copy is begun anew because the log moved on under it.
@@ -116,7 +116,8 @@ pub fn restore(source: &Path, store: &Path) -> Result<Restored, BackupError> {
     }
     let index = ReadIndex::open(&from("index.db"))?;
     let origin = index.origin()?;
-    let keys = log_keys_in(&from("keys"));
+    // The copy vouches for itself only: whoever restores it trusts it.
+    let keys = log_keys(&from("keys"));
     let checkpoint = check_rollback(&index, &origin, &keys)?;
     let layout = if store.exists() && fs::read_dir(store).map_err(io(store))?.next().is_some() {
         Layout::open_damaged(store)?
@@ -153,20 +154,6 @@ pub fn restore(source: &Path, store: &Path) -> Result<Restored, BackupError> {
         entries: restored.entries()?,
         missing,
     })
-}
-
-/// The log keys of a copy. The copy vouches for itself only: whoever restores it trusts it.
-fn log_keys_in(folder: &Path) -> Vec<PublicKey> {
-    let mut keys = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with("log")
-            && let Ok(text) = fs::read_to_string(entry.path())
-            && let Ok(key) = PublicKey::from_openssh(text.trim())
-        {
-            keys.push(key);
-        }
-    }
-    keys
 }
 
 fn make_folder(dest: &Path) -> Result<(), BackupError> {

@@ -1,8 +1,6 @@
 //! The keys of a store: those that sign now, and the public halves of all that ever did.
 
 use std::collections::HashMap;
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -106,22 +104,4 @@ impl Keys {
             (_, None) => {}
         }
     }
-}
-
-/// The public log keys in a store's folder of keys (`log*.pub`): those whose checkpoints are believed there.
-#[must_use]
-pub fn log_keys(folder: &Path) -> Vec<PublicKey> {
-    let mut keys = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("log")
-            && name.ends_with(".pub")
-            && let Ok(text) = fs::read_to_string(entry.path())
-            && let Ok(key) = PublicKey::from_openssh(text.trim())
-        {
-            keys.push(key);
-        }
-    }
-    keys
 }
