@@ -364,3 +364,25 @@ fn sigstores_verifier_accepts_every_line_and_refuses_changed_ones() {
         .output();
     assert!(!output.expect("node").status.success());
 }
+
+#[test]
+fn a_linked_copy_was_written_by_who_wrote_its_source() {
+    let mount = Mount::new("linked", SLOW);
+    sh(&mount.mnt, "sh -c 'echo x > a'; ln a b; sleep 0.3");
+    let writers = provenance(&mount, "b")["buildDefinition"]["internalParameters"]["writers"].clone();
+    assert_eq!(writers[0]["arguments"], json!(["sh", "-c", "echo x > a"]));
+    assert_eq!(
+        writers.as_array().expect("writers").len(),
+        2,
+        "and who linked it, or why that is unknown: {writers}"
+    );
+    mount.ctl_ok(&["verify", "b"]);
+}
+    );
+    harness::eventually("the link is logged", || mount.ctl_ok(&["log", "show"]).contains("symbolic link to"));
+    let text = mount.ctl_ok(&["log", "show"]);
+    assert!(!text.contains('\u{1b}') && !text.lines().any(|line| line.starts_with("   99")), "{text}");
+    sh(&mount.mnt, "cp /bin/cp $'../odd\\e[31m'; $'../odd\\e[31m' /bin/true f; cat f.seal > /dev/null");
+    let text = mount.ctl_ok(&["trace", "f"]);
+    assert!(text.contains("odd?[31m") && !text.contains('\u{1b}'), "{text}");
+}

@@ -115,5 +115,8 @@ pub fn in_words(entry: &Value) -> String {
         "altered" => format!("backing file found altered: {}", text("found")),
         _ => entry.to_string(),
     };
-    format!("{:>5}  {}  {what}", entry["index"].as_u64().unwrap_or(0), time("time", render::second))
+    let line =
+        format!("{:>5}  {}  {what}", entry["index"].as_u64().unwrap_or(0), time("time", render::second));
+    // Targets of links, reasons and the like are others' words: they write on no terminal but in one line.
+    line.replace(char::is_control, "?")
 }

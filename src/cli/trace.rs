@@ -63,17 +63,19 @@ fn in_words(view: &TraceView) -> String {
     let commits = if view.commits.is_empty() { "not claimed".to_owned() } else { view.commits.join(", ") };
     let written =
         if view.executables.is_empty() { "unknown".to_owned() } else { view.executables.join(", ") };
-    render::fields(
-        "  ",
-        &[
-            ("sha256", view.sha256.clone()),
-            ("sealed", format!("{}, entry {}", render::second(view.sealed_at), view.log_index)),
-            ("policy", format!("{} (sha256), namespace {}", view.policy, view.namespace)),
-            ("commit", commits),
-            ("repository", or(&view.repository)),
-            ("run", or(&view.run)),
-            ("written by", written),
-            ("builder", view.builder.clone().unwrap_or_else(|| "no provenance".to_owned())),
-        ],
-    )
+    let mut fields = [
+        ("sha256", view.sha256.clone()),
+        ("sealed", format!("{}, entry {}", render::second(view.sealed_at), view.log_index)),
+        ("policy", format!("{} (sha256), namespace {}", view.policy, view.namespace)),
+        ("commit", commits),
+        ("repository", or(&view.repository)),
+        ("run", or(&view.run)),
+        ("written by", written),
+        ("builder", view.builder.clone().unwrap_or_else(|| "no provenance".to_owned())),
+    ];
+    // Names of executables are others' words: they write on no terminal but in one line.
+    for (_, value) in &mut fields {
+        *value = value.replace(char::is_control, "?");
+    }
+    render::fields("  ", &fields)
 }

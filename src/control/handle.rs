@@ -7,15 +7,13 @@ use rustix::fs::{AtFlags, StatxFlags};
 use serde_json::Value;
 
 use super::peer::Peer;
-use super::protocol::{AttestView, ClockView, FileView, KeyView, Request};
+use super::protocol::{FileView, Request};
 use super::server::About;
 use super::view;
-use crate::ledger::{Actor, Change, Ending, Filter, KeyRole};
+use crate::ledger::{Actor, Ending, Filter};
 use crate::model::{RelPath, SealRecord, Span, State, Timestamp};
 use crate::policy::{Role, retention};
-use crate::seal::{
-    AttestError, Demand, NotSealed, Query, Retention, RotateError, Rotation, Waiter, attest, trace,
-};
+use crate::seal::{Demand, NotSealed, Retention, Waiter};
 use crate::store::Meta;
 use crate::vfs::{Fault, Standing, Vfs};
 
@@ -26,12 +24,12 @@ pub struct Refused {
     pub message: String,
 }
 
-const FAILED: u8 = 1;
+pub(super) const FAILED: u8 = 1;
 const USAGE: u8 = 2;
-const REFUSED: u8 = 4;
-const NOT_SEALED: u8 = 5;
+pub(super) const REFUSED: u8 = 4;
+pub(super) const NOT_SEALED: u8 = 5;
 
-fn refused(code: u8, message: impl Into<String>) -> Refused {
+pub(super) fn refused(code: u8, message: impl Into<String>) -> Refused {
     Refused { code, message: message.into() }
 }
 
@@ -68,15 +66,15 @@ pub struct Asked<'a> {
 }
 
 /// What a request's descriptor is of.
-struct Target {
-    path: RelPath,
-    meta: Meta,
-    standing: Standing,
+pub(super) struct Target {
+    pub(super) path: RelPath,
+    pub(super) meta: Meta,
+    pub(super) standing: Standing,
 }
 
-type Items<'a> = &'a mut dyn FnMut(Value) -> bool;
+pub(super) type Items<'a> = &'a mut dyn FnMut(Value) -> bool;
 
-fn item(send: Items<'_>, value: &impl serde::Serialize) -> Result<(), Refused> {
+pub(super) fn item(send: Items<'_>, value: &impl serde::Serialize) -> Result<(), Refused> {
     let value = serde_json::to_value(value).map_err(|error| refused(FAILED, error.to_string()))?;
     if send(value) { Ok(()) } else { Err(refused(FAILED, "the other end is gone")) }
 }
@@ -110,7 +108,7 @@ impl Asked<'_> {
 
     /// Resolves the descriptor: it must be of this mount. Asks for no attributes, so that the question does
     /// not come back to us as a request.
-    fn target(&self) -> Result<Target, Refused> {
+    pub(super) fn target(&self) -> Result<Target, Refused> {
         let fd = self.fd.ok_or_else(|| refused(USAGE, "the request needs an open descriptor of the file"))?;
         let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
         let stat = rustix::fs::statx(fd, "", flags, StatxFlags::BASIC_STATS)
@@ -122,25 +120,25 @@ impl Asked<'_> {
         Ok(Target { path, meta, standing })
     }
 
-    fn has(&self, role: Role) -> bool {
+    pub(super) fn has(&self, role: Role) -> bool {
         self.peer.has(&self.vfs.parts().policy.get(), role)
     }
 
-    fn need_governance(&self, what: &str) -> Result<(), Refused> {
+    pub(super) fn need_governance(&self, what: &str) -> Result<(), Refused> {
         if self.has(Role::Governance) {
             return Ok(());
         }
         Err(refused(REFUSED, format!("{what} needs the role 'governance' ([roles] in policy.toml)")))
     }
 
-    fn need_owner_or(&self, target: &Target, role: Role) -> Result<(), Refused> {
+    pub(super) fn need_owner_or(&self, target: &Target, role: Role) -> Result<(), Refused> {
         if self.peer.uid == target.meta.uid || self.peer.is_root() || self.has(role) {
             return Ok(());
         }
         Err(refused(REFUSED, format!("only its owner, root and the role '{role}' may ask for this")))
     }
 
-    fn record<'t>(&self, target: &'t Target) -> Result<&'t SealRecord, Refused> {
+    pub(super) fn record<'t>(&self, target: &'t Target) -> Result<&'t SealRecord, Refused> {
         match &target.standing {
             Standing::Sealed(record) => Ok(record),
             Standing::Unsealed(_) => {
@@ -402,112 +400,4 @@ impl Asked<'_> {
         let gone = self.vfs.purge(&path, dry_run, &Ending::Purged, by, &|_| true)?;
         gone.iter().try_for_each(|record| item(send, &FileView::of_record(record, now)))
     }
-
-    fn attest(&self, envelope: &str, send: Items<'_>) -> Result<(), Refused> {
-        let target = self.target()?;
-        self.need_owner_or(&target, Role::Governance)?;
-        let record = self.record(&target)?;
-        self.writable()?;
-        let parts = self.vfs.parts();
-        let by = Actor::Uid(self.peer.uid);
-        let predicate =
-            attest(&parts.index, &parts.clock, record, envelope, by).map_err(|error| match error {
-                AttestError::Attested(_) | AttestError::Twice => refused(REFUSED, error.to_string()),
-                AttestError::Ledger(_) => refused(FAILED, error.to_string()),
-            })?;
-        self.vfs.retention_changed(record);
-        item(send, &AttestView { path: record.path.to_string(), predicate })
-    }
-
-    fn trace(&self, hex: Option<String>, send: Items<'_>) -> Result<(), Refused> {
-        if !self.peer.is_root() && !self.has(Role::Auditor) {
-            return Err(refused(REFUSED, "tracing needs the role 'auditor' ([roles] in policy.toml)"));
-        }
-        let query = match hex {
-            Some(hex) => Query::Hex(hex),
-            None => Query::Path(self.target()?.path),
-        };
-        let parts = self.vfs.parts();
-        let found = trace(parts.index.read(), parts.origin.as_str(), &query)
-            .map_err(|error| refused(FAILED, error.to_string()))?;
-        found.iter().try_for_each(|view| item(send, view))
-    }
-
-    fn writable(&self) -> Result<(), Refused> {
-        if self.vfs.parts().read_only { Err(refused(REFUSED, "the mount is read-only")) } else { Ok(()) }
-    }
-
-    fn rotation(&self) -> Rotation<'_> {
-        let parts = self.vfs.parts();
-        Rotation {
-            index: &parts.index,
-            clock: &parts.clock,
-            keys: &parts.keys,
-            files: &parts.key_files,
-            origin: parts.origin.as_str(),
-        }
-    }
-
-    fn rotate(&self, role: KeyRole, send: Items<'_>) -> Result<(), Refused> {
-        self.need_governance("changing keys")?;
-        self.writable()?;
-        let key =
-            self.rotation().rotate(role, Actor::Uid(self.peer.uid)).map_err(|error| of_rotation(&error))?;
-        item(send, &KeyView { role, fingerprint: key.fingerprint() })
-    }
-
-    fn retire(&self, fingerprint: &str, since: Timestamp, send: Items<'_>) -> Result<(), Refused> {
-        self.need_governance("retiring keys")?;
-        self.writable()?;
-        let parts = self.vfs.parts();
-        let row = parts.index.read().keys()?.into_iter().find(|row| row.fingerprint == fingerprint);
-        self.rotation()
-            .retire(fingerprint, since, Actor::Uid(self.peer.uid))
-            .map_err(|error| of_rotation(&error))?;
-        let role = row.map_or(KeyRole::Seal, |row| row.role);
-        let now = match role {
-            KeyRole::Seal => parts.keys.seal(),
-            KeyRole::Log => parts.keys.log(),
-        };
-        item(send, &KeyView { role, fingerprint: now.public().fingerprint() })
-    }
-
-    fn accept_clock(&self, send: Items<'_>) -> Result<(), Refused> {
-        self.need_governance("accepting the clock")?;
-        self.writable()?;
-        let parts = self.vfs.parts();
-        let accepted = parts.clock.accept();
-        let seconds = accepted.span.0.as_secs();
-        if !accepted.span.0.is_zero() {
-            let by = Actor::Uid(self.peer.uid);
-            let logged = parts.index.batch(&parts.clock).and_then(|mut batch| {
-                batch.note(Change::ClockAccepted { seconds, by })?;
-                batch.commit().map(drop)
-            });
-            if let Err(error) = logged {
-                parts.clock.unaccept(accepted);
-                return Err(error.into());
-            }
-        }
-        let anchor = parts.clock.anchor();
-        item(
-            send,
-            &ClockView {
-                time: anchor.sealfs,
-                wall: anchor.wall,
-                believed_seconds: anchor.believed.as_secs(),
-                doubted_seconds: anchor.doubted.as_secs(),
-                accepted_seconds: seconds,
-            },
-        )
-    }
-}
-
-fn of_rotation(error: &RotateError) -> Refused {
-    let code = match error {
-        RotateError::External(_) | RotateError::Retired(_) => REFUSED,
-        RotateError::Unknown(_) => NOT_SEALED,
-        RotateError::Key(..) | RotateError::Io(..) | RotateError::Ledger(_) => FAILED,
-    };
-    refused(code, error.to_string())
 }

@@ -6,6 +6,7 @@
 //! `error` frame.
 
 pub mod client;
+mod evidence;
 pub mod frame;
 mod handle;
 mod peer;

@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use super::chain::{self, Identity};
 use super::executable::Executables;
 use super::process::thread_group;
-use super::writer::Writer;
+use super::writer::{Settings, Writer};
 
 /// How long a look may take.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -28,17 +28,6 @@ const HANGING: usize = 8;
 const WAITING: usize = 4096;
 /// Processes remembered.
 const KEPT: usize = 4096;
-
-/// What is looked at.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Settings {
-    /// Environment variables beside those of the known CI systems.
-    pub env: Vec<String>,
-    /// Whether command lines are told.
-    pub arguments: bool,
-    /// Which boot process numbers are of.
-    pub boot_id: String,
-}
 
 /// What came of a look.
 #[derive(Debug, Clone)]

@@ -7,10 +7,20 @@ use serde_json::{Value, json};
 use super::chain::{self, Identity, Stat};
 use super::claims::{claims, pick};
 use super::executable::Executables;
-use super::observer::Settings;
 
 /// Most bytes of an environment that are looked through.
 const ENVIRONMENT: u64 = 1 << 20;
+
+/// What is looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Environment variables beside those of the known CI systems.
+    pub env: Vec<String>,
+    /// Whether command lines are told.
+    pub arguments: bool,
+    /// Which boot process numbers are of.
+    pub boot_id: String,
+}
 
 /// A process that opened a file for writing, read once.
 #[derive(Debug)]

@@ -89,7 +89,10 @@ impl Observed {
             })
             .collect();
         if writers.is_empty() {
-            writers.push(unknown_writer("it was written before this daemon started, or from outside"));
+            writers.push(unknown_writer(
+                "nobody was seen: it was written before this daemon started, moved here after its retention, or put in \
+                 from outside",
+            ));
         }
         provenance_body(&writers, self.more).map(Into::into).map_err(|error| error.to_string())
     }

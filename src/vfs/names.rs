@@ -7,6 +7,7 @@ use super::{Attr, Caller, Fault, Standing, Vfs, sidecar, special};
 use crate::ledger::Ending;
 use crate::model::{ArtifactKind, Event, Sidecar, check_name};
 use crate::policy::Hardlink;
+use crate::seal::Observed;
 use crate::store::{self, EntryKind, ROOT};
 
 impl Vfs {
@@ -104,6 +105,8 @@ impl Vfs {
             EntryKind::File => {
                 // Gigabytes may be copied: aside, while others may rename.
                 let file = store::open_at(&*source.dir, &source.name, rustix::fs::OFlags::RDONLY)?;
+                // Whoever wrote the source wrote these bytes.
+                let observed = self.lives().get(source.meta.ino).map(|life| life.lock().observed.clone());
                 drop(still);
                 let (staged, staging) = (self.staged_name(), self.parts.staging.root());
                 let meta = super::copy::copy_file(&file, staging, &staged)?;
@@ -112,7 +115,7 @@ impl Vfs {
                     let _ = store::remove_at(staging, &staged, false);
                     return Err(error.into());
                 }
-                return self.linked(&still, caller, parent, name, &meta);
+                return self.linked(&still, caller, parent, name, &meta, observed);
             }
             EntryKind::Symlink => {
                 let target = store::readlink_at(&*source.dir, &source.name)?;
@@ -122,7 +125,7 @@ impl Vfs {
             }
             EntryKind::Dir | EntryKind::Other => return Err(Fault::NotPermitted),
         };
-        self.linked(&still, caller, parent, name, &meta)
+        self.linked(&still, caller, parent, name, &meta, None)
     }
 
     /// What a hard link became begins its own life; the namespace lock is held.
@@ -133,10 +136,15 @@ impl Vfs {
         parent: u64,
         name: &str,
         meta: &store::Meta,
+        observed: Option<Observed>,
     ) -> Result<Attr, Fault> {
         let path = self.parts.places.path(parent).ok_or(Fault::Stale)?.join(name);
         if meta.kind == EntryKind::File {
-            self.parts.pipeline.adopt(meta.ino, ArtifactKind::File, path, meta.size, false);
+            let life = self.parts.pipeline.adopt(meta.ino, ArtifactKind::File, path, meta.size, false);
+            let mut state = life.lock();
+            state.observed = observed.unwrap_or_default();
+            // Who asks for the copy wrote it too.
+            state.observed.add(self.parts.observer.observe(caller.pid));
         } else {
             self.symlink_made(caller, &path, meta);
         }

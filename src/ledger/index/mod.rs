@@ -1,5 +1,6 @@
 //! The SQLite index: the one commit point. The only room that knows SQLite.
 
+mod evidence;
 mod read;
 mod row;
 mod write;
@@ -16,7 +17,8 @@ use rusqlite_migration::{M, Migrations};
 use super::LedgerError;
 use super::log::Edge;
 
-pub use read::{Attachment, AttachmentKind, Filter, KeyRow, Pending, ReadIndex, Refusal, Summary, Traced};
+pub use evidence::{Attachment, AttachmentKind, KeyRow, Traced};
+pub use read::{Filter, Pending, ReadIndex, Refusal, Summary};
 pub use rusqlite::Error as SqliteError;
 pub(super) use write::{Interned, Writer};
 

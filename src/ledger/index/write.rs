@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::read::{AttachmentKind, Pending, Refusal};
+use super::evidence::AttachmentKind;
+use super::read::{Pending, Refusal};
 use crate::clock::Anchor;
 use crate::ledger::KeyRole;
 use crate::model::{ArtifactKind, Digest, FileTime, RelPath, RetentionMode, SealRecord, Timestamp};
