@@ -124,3 +124,26 @@ fn a_store_is_verified_while_it_is_written_to() {
     let text = mount.ctl_ok(&["backup", copy.to_str().expect("UTF-8")]);
     assert!(text.contains("backed up"), "{text}");
 }
+
+#[test]
+fn an_export_that_fails_is_a_warning_and_is_made_up_for() {
+    let mount = Mount::new("failing", SLOW);
+    mount.sealed("before", b"x\n");
+    harness::eventually("exported", || checkpoint(&mount).0 == 4);
+    sh(&mount.dir, "chattr +i store/log");
+    mount.sealed("after", b"y\n");
+    let warned = || {
+        mount.ctl_ok(&["status"]).contains("warning: the log is not exported, the checkpoint stays behind")
+    };
+    harness::eventually("a warning", warned);
+    assert!(mount.ctl_ok(&["status"]).contains("5 entries, checkpoint over 4"));
+    sh(&mount.dir, "chattr -i store/log");
+    // It is tried again by itself, after a few seconds at most.
+    let until = Instant::now() + Duration::from_secs(10);
+    while checkpoint(&mount).0 < 5 {
+        assert!(Instant::now() < until, "not exported again");
+        harness::pause(50);
+    }
+    harness::eventually("no warning", || !warned());
+    mount.ctl_ok(&["verify", "--all"]);
+}

@@ -21,6 +21,8 @@ pub struct Daemon {
     pub started: Instant,
     pub fallbacks: Vec<String>,
     pub policy_error: Arc<Mutex<Option<String>>>,
+    /// Why the log was not exported.
+    pub export_error: super::exporting::ExportError,
     pub device: Mutex<Option<(u32, u32)>>,
 }
 
@@ -48,6 +50,9 @@ impl About for Daemon {
             && !altered.is_empty()
         {
             warnings.push(format!("backing files found ALTERED: {}", altered.join(", ")));
+        }
+        if let Some(error) = &*self.export_error.lock() {
+            warnings.push(format!("the log is not exported, the checkpoint stays behind: {error}"));
         }
         let doubted = parts.clock.anchor().doubted.as_secs();
         if doubted > 0 {

@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use parking_lot::Mutex;
 
 use super::StartError;
 use crate::ledger::Exporter;
@@ -16,6 +17,9 @@ const GATHER: Duration = Duration::from_millis(200);
 /// How soon a failed export is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
+/// Why the last export failed, for `status`.
+pub type ExportError = Arc<Mutex<Option<String>>>;
+
 /// The running thread.
 pub struct Exporting {
     stop: Sender<()>,
@@ -23,7 +27,11 @@ pub struct Exporting {
 }
 
 /// Starts it; what a crash left to be exported is exported at once. On a read-only mount nothing is written.
-pub fn start(exporter: Arc<Exporter>, vfs: &Arc<Vfs>) -> Result<Option<Exporting>, StartError> {
+pub fn start(
+    exporter: Arc<Exporter>,
+    vfs: &Arc<Vfs>,
+    error: ExportError,
+) -> Result<Option<Exporting>, StartError> {
     let parts = vfs.parts();
     if parts.read_only {
         return Ok(None);
@@ -35,7 +43,7 @@ pub fn start(exporter: Arc<Exporter>, vfs: &Arc<Vfs>) -> Result<Option<Exporting
     let keys = Arc::clone(&parts.keys);
     let thread = std::thread::Builder::new()
         .name("log-export".to_owned())
-        .spawn(move || run(&exporter, &keys, &commits, &stopped))
+        .spawn(move || run(&exporter, &keys, &commits, &stopped, &error))
         .map_err(|error| StartError::failed(format!("thread: {error}")))?;
     Ok(Some(Exporting { stop, thread }))
 }
@@ -48,7 +56,7 @@ impl Exporting {
     }
 }
 
-fn run(exporter: &Exporter, keys: &Keys, commits: &Receiver<()>, stopped: &Receiver<()>) {
+fn run(exporter: &Exporter, keys: &Keys, commits: &Receiver<()>, stopped: &Receiver<()>, last: &ExportError) {
     let mut failed = false;
     loop {
         let wait = if failed { AGAIN } else { Duration::MAX };
@@ -58,9 +66,13 @@ fn run(exporter: &Exporter, keys: &Keys, commits: &Receiver<()>, stopped: &Recei
             default(wait.min(Duration::from_secs(3600))) => false,
         };
         failed = match exporter.export(&keys.log()) {
-            Ok(_) => false,
+            Ok(_) => {
+                *last.lock() = None;
+                false
+            }
             Err(error) => {
                 tracing::error!(%error, "the log was not exported; the last checkpoint stands");
+                *last.lock() = Some(error.to_string());
                 true
             }
         };

@@ -72,7 +72,8 @@ pub fn run(args: &Args, options: &Options) -> Result<(), StartError> {
         }
     })?;
 
-    let exporting = exporting::start(built.exporter, &vfs)?;
+    let export_error = exporting::ExportError::default();
+    let exporting = exporting::start(built.exporter, &vfs, Arc::clone(&export_error))?;
     let policy_error = Arc::new(Mutex::new(None));
     let (stopped, reload) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let housekeeper = Arc::new(Housekeeper {
@@ -95,6 +96,7 @@ pub fn run(args: &Args, options: &Options) -> Result<(), StartError> {
         started: Instant::now(),
         fallbacks,
         policy_error,
+        export_error,
         device: Mutex::new(None),
     });
     let served = Arc::clone(&vfs);
