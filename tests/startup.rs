@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::{Mount, QUICK, errno, run, scratch, sealctl, sealfs};
+use harness::{Mount, QUICK, errno, run, scratch, sealctl, sealfs, sh};
 
 /// A store and a mount point, not mounted; everything goes away with it.
 struct Place {
@@ -465,6 +465,11 @@ fn a_read_only_mount_writes_nothing_and_seals_nothing() {
     mount.sealed("old", b"old");
     mount.stop();
     let place = Place { dir: mount.dir.clone(), store: mount.store.clone(), mnt: mount.mnt.clone() };
+    // What a crash left is not mended either.
+    sh(&mount.dir, "printf torn >> store/log/attachments.jsonl; touch store/keys/seal.next");
+    let picture =
+        || sh(&mount.dir, "cd store; find log keys policy.toml tree -type f -exec sha256sum {} + | sort");
+    let before = picture();
     for how in [&["-r"][..], &["-o", "ro"]] {
         assert!(place.start(how).status.success());
         assert_eq!(fs::read(place.mnt.join("old")).expect("read"), b"old");
@@ -473,7 +478,11 @@ fn a_read_only_mount_writes_nothing_and_seals_nothing() {
         run(sealctl().arg("verify").arg(place.mnt.join("old")));
         assert!(run(sealctl().arg("--store").arg(&place.store).arg("status")).contains("read-only"));
         place.unmount();
+        assert_eq!(picture(), before);
     }
+    mount.start();
+    sh(&mount.mnt, "cp /bin/true new; cat new.seal > /dev/null");
+    mount.ctl_ok(&["verify", "--all"]);
 }
 
 #[test]

@@ -26,16 +26,9 @@ pub struct Exporting {
     thread: JoinHandle<()>,
 }
 
-/// Starts it; what a crash left to be exported is exported at once. On a read-only mount nothing is written.
-pub fn start(
-    exporter: Arc<Exporter>,
-    vfs: &Arc<Vfs>,
-    error: ExportError,
-) -> Result<Option<Exporting>, StartError> {
+/// Starts it; what a crash left to be exported is exported at once.
+pub fn start(exporter: Arc<Exporter>, vfs: &Arc<Vfs>, error: ExportError) -> Result<Exporting, StartError> {
     let parts = vfs.parts();
-    if parts.read_only {
-        return Ok(None);
-    }
     let (told, commits) = bounded(1);
     let (stop, stopped) = bounded(1);
     let _ = told.try_send(());
@@ -45,7 +38,7 @@ pub fn start(
         .name("log-export".to_owned())
         .spawn(move || run(&exporter, &keys, &commits, &stopped, &error))
         .map_err(|error| StartError::failed(format!("thread: {error}")))?;
-    Ok(Some(Exporting { stop, thread }))
+    Ok(Exporting { stop, thread })
 }
 
 impl Exporting {

@@ -19,7 +19,7 @@ use crate::clock::{Clock, SystemTime, TimeSource};
 use crate::control::{About, Listener};
 use crate::crypto;
 use crate::fuse::{Adapter, Wishes};
-use crate::ledger::{Change, Exporter, Index, log_keys};
+use crate::ledger::{Change, Exporter, Index, check_rollback, log_keys};
 use crate::model::Origin;
 use crate::policy::{Current, Policy};
 use crate::provenance::{self, Observer, Settings};
@@ -73,7 +73,10 @@ pub fn run(args: &Args, options: &Options) -> Result<(), StartError> {
     })?;
 
     let export_error = exporting::ExportError::default();
-    let exporting = exporting::start(built.exporter, &vfs, Arc::clone(&export_error))?;
+    let exporting = built
+        .exporter
+        .map(|exporter| exporting::start(exporter, &vfs, Arc::clone(&export_error)))
+        .transpose()?;
     let policy_error = Arc::new(Mutex::new(None));
     let (stopped, reload) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let housekeeper = Arc::new(Housekeeper {
@@ -141,7 +144,7 @@ fn take_lock(layout: &Layout, who: &str) -> Result<StoreLock, StartError> {
 struct Built {
     vfs: Arc<Vfs>,
     notes: NotesInbox,
-    exporter: Arc<Exporter>,
+    exporter: Option<Arc<Exporter>>,
 }
 
 /// Everything below the mount.
@@ -160,8 +163,13 @@ fn build(
         index.read().origin().map_err(read)?.parse().map_err(|error| failed("origin", error))?;
     let key_files = keys::files(layout, args);
     let (keys, adopted) = keys::load(&key_files, index.read(), options.read_only)?;
-    let exporter =
-        Exporter::open(Arc::clone(&index), origin.as_str(), &log_keys(&layout.keys())).map_err(read)?;
+    // On a read-only mount nothing is mended, and nothing written; what was put back is noticed all the same.
+    let log_keys = log_keys(&layout.keys());
+    check_rollback(index.read(), origin.as_str(), &log_keys).map_err(read)?;
+    let exporter = (!options.read_only)
+        .then(|| Exporter::open(Arc::clone(&index), origin.as_str(), &log_keys))
+        .transpose()
+        .map_err(read)?;
     let anchor = index.read().anchor().map_err(read)?;
     let (clock, gap) = Clock::start(Box::new(SystemTime), anchor, policy.max_gap);
     layout.clear_staging().map_err(|error| failed(layout.staging().display(), error))?;
@@ -246,7 +254,7 @@ fn build(
         sees_exits: provenance::self_test(),
     };
     let vfs = Vfs::new(parts).map_err(|error| failed("tree", error))?;
-    Ok(Built { vfs: Arc::new(vfs), notes: inbox, exporter: Arc::new(exporter) })
+    Ok(Built { vfs: Arc::new(vfs), notes: inbox, exporter: exporter.map(Arc::new) })
 }
 
 fn read_policy(path: &Path) -> Result<Policy, StartError> {
