@@ -235,7 +235,9 @@ impl Mount {
         // The checkout may lie where other users cannot go; this folder does not.
         let program = self.dir.join("sealctl");
         if !program.exists() {
-            fs::copy(env!("CARGO_BIN_EXE_sealctl"), &program).expect("copy of sealctl");
+            // By another process: a writable descriptor here would be inherited by whatever other tests start meanwhile,
+            // and the copy be "busy".
+            run(Command::new("cp").arg(env!("CARGO_BIN_EXE_sealctl")).arg(&program));
         }
         let mut command = Command::new(program);
         command.args(args).current_dir(&self.mnt).uid(uid).gid(uid);
