@@ -188,6 +188,18 @@ mod tests {
     }
 
     #[test]
+    fn control_characters_are_refused_also_when_they_are_signed() {
+        let key = SigningKey::generate().unwrap();
+        for text in ["te\u{1b}[2Jxt\n", "text\r\n", "a\tb\n", "a\u{0}b\n", "a\u{85}b\n", "a\u{7f}\n"] {
+            let mut signature = key_id(NAME, &key.public()).to_vec();
+            signature.extend_from_slice(&key.sign_raw(text.as_bytes()));
+            let note = format!("{text}\n{DASH}{NAME} {}\n", armor::base64(&signature));
+            let refused = Err(NoteError::Malformed("control characters"));
+            assert_eq!(open(note.as_bytes(), NAME, &[key.public()]), refused, "{text:?}");
+        }
+    }
+
+    #[test]
     fn every_flipped_bit_and_every_cut_is_refused() {
         let key = SigningKey::generate().unwrap();
         let keys = [key.public()];

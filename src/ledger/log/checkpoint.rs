@@ -102,6 +102,20 @@ mod tests {
     }
 
     #[test]
+    fn the_checkpoint_of_an_empty_log_is_one_and_an_empty_text_is_none() {
+        let key = SigningKey::generate().unwrap();
+        let empty = Checkpoint { origin: "o".to_owned(), size: 0, root: sha256(b"") };
+        let note = empty.sign(&key).unwrap();
+        assert_eq!(Checkpoint::open(note.as_bytes(), "o", &[key.public()]).unwrap(), (empty, key.public()));
+        for text in ["\n", "\n\n", "\n\n\n"] {
+            let signed = note::sign(text, "o", &key).unwrap();
+            let error = Checkpoint::open(signed.as_bytes(), "o", &[key.public()]).unwrap_err();
+            assert_eq!(error, CheckpointError::Malformed("no origin"), "{text:?}");
+        }
+        assert!(Checkpoint::open(b"", "o", &[key.public()]).is_err());
+    }
+
+    #[test]
     fn what_is_not_quite_a_checkpoint_is_refused() {
         let root = to_base64(&[7; 32]);
         for bad in [

@@ -119,6 +119,20 @@ mod tests {
     use crate::ledger::log::{inclusion_proof, leaf_hash};
 
     #[test]
+    fn more_hashes_than_any_tree_has_are_refused() {
+        let text = |hashes: usize| {
+            let line = format!("{}\n", to_base64(&[7; 32]));
+            format!("{HEADER}\nindex 0\n{}\no\n1\n", line.repeat(hashes))
+        };
+        let parsed = InclusionProof::parse(text(MAX_HASHES).as_bytes()).unwrap();
+        assert_eq!(parsed.hashes.len(), MAX_HASHES);
+        assert_eq!(
+            InclusionProof::parse(text(MAX_HASHES + 1).as_bytes()),
+            Err(InclusionProofError::Malformed("too many hashes"))
+        );
+    }
+
+    #[test]
     fn proofs_round_trip_and_every_flipped_bit_is_refused_or_harmless() {
         let (mut edge, mut whole) = (Edge::default(), Whole::default());
         for n in 0u8..7 {
