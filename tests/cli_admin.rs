@@ -171,6 +171,7 @@ fn what_the_daemon_answers_is_shown_and_its_refusals_are_exit_codes() {
         origin: ORIGIN.to_owned(),
         store: store.text().to_owned(),
         mountpoint: "/srv/art".to_owned(),
+        restarts: 0,
         pid: 7,
         version: "0.1.0".to_owned(),
         uptime_seconds: 90,

@@ -31,7 +31,8 @@ fn meddled(mount: &Mount, calls: &str, how: &str) -> Vec<String> {
             &format!("inject={calls}:{how}"),
         ])
         .arg(env!("CARGO_BIN_EXE_sealfs"))
-        .arg("-f")
+        // A daemon of one process: each step that fails, or kills, is met once.
+        .args(["-f", "-o", "takeover=off"])
         .arg(&mount.store)
         .arg(&mount.mnt)
         .stdin(Stdio::null())

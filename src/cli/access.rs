@@ -130,6 +130,12 @@ pub fn ask(target: &Target, request: &Request) -> Result<Vec<Value>, Failure> {
     client.ask(request, Some(fd.as_fd())).map_err(|error| Failure::from(error).with_path(&target.shown))
 }
 
+/// Asks the daemon about the whole store.
+pub fn ask_store(target: &Target, request: &Request) -> Result<Vec<Value>, Failure> {
+    let mut client = connect(&target.store).map_err(|error| Failure::from(error).with_path(&target.shown))?;
+    client.ask(request, None).map_err(|error| Failure::from(error).with_path(&target.shown))
+}
+
 /// Asks the daemon about a target for exactly one thing.
 pub fn ask_one<T: DeserializeOwned>(target: &Target, request: &Request) -> Result<T, Failure> {
     let item = ask(target, request)?.into_iter().next();

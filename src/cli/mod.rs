@@ -28,6 +28,7 @@ mod progress;
 mod purge;
 mod rebuild;
 mod render;
+mod restart;
 mod retain;
 mod seal;
 mod stat;
@@ -92,6 +93,7 @@ enum Command {
     Restore(backup::RestoreArgs),
     Policy(policy::Args),
     Doctor(doctor::Args),
+    Restart(restart::Args),
     Destroy(destroy::Args),
     Completions(completions::Args),
 }
@@ -142,6 +144,7 @@ fn dispatch(command: Command, cx: &mut Context) -> Result<Exit, Failure> {
         Command::Restore(args) => backup::restore(&args, cx),
         Command::Policy(args) => policy::run(&args, cx),
         Command::Doctor(args) => doctor::run(&args, cx),
+        Command::Restart(args) => restart::run(&args, cx),
         Command::Destroy(args) => destroy::run(&args, cx),
         Command::Completions(args) => completions::run(&args, cx),
     }

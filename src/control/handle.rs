@@ -85,6 +85,7 @@ impl Asked<'_> {
         match request {
             Request::Status => item(send, &self.about.status()),
             Request::Flush => self.flush(),
+            Request::Restart => self.restart(),
             Request::Stat => item(send, &self.view()?),
             Request::Why => self.why(send),
             Request::History => self.history(send),
@@ -153,6 +154,14 @@ impl Asked<'_> {
             return Err(refused(REFUSED, "this needs the role 'auditor'"));
         }
         Ok(self.vfs.write_refusals()?)
+    }
+
+    fn restart(&self) -> Result<(), Refused> {
+        if !self.peer.is_root() {
+            return Err(refused(REFUSED, "only root may replace the daemon's worker"));
+        }
+        tracing::info!("a new worker was asked for");
+        self.about.restart().map_err(|error| refused(FAILED, error))
     }
 
     fn view(&self) -> Result<FileView, Refused> {

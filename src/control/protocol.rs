@@ -20,6 +20,9 @@ pub enum Request {
     /// Writes down at once what is otherwise kept in memory for up to a second: the last refusals. No items.
     /// Auditors and root.
     Flush,
+    /// A new worker, or a newer program, under the live mount. Root only. No items; the connection ends with the
+    /// worker.
+    Restart,
     /// *(descriptor)* Items: one [`FileView`]. Whoever can reach it.
     Stat,
     /// *(descriptor)* Items: [`RefusalView`], newest first. Its owner, auditors, root.
@@ -275,8 +278,10 @@ pub struct StatusView {
     pub store: String,
     /// Absolute path of the mount point.
     pub mountpoint: String,
-    /// The daemon's process.
+    /// The process that serves the mount.
     pub pid: u32,
+    /// How often that was replaced by another one since the mount was made.
+    pub restarts: u64,
     /// Its version.
     pub version: String,
     /// Seconds since it started.

@@ -30,6 +30,11 @@ pub trait About: Send + Sync {
     fn status(&self) -> super::protocol::StatusView;
     /// The device number of the mount, if it is known.
     fn device(&self) -> Option<(u32, u32)>;
+    /// Has this process replaced by another one, under the live mount; it ends at any moment.
+    ///
+    /// # Errors
+    /// Why it cannot be, in words.
+    fn restart(&self) -> Result<(), String>;
 }
 
 /// A bound socket. The file is removed on drop.

@@ -8,10 +8,14 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 
+use super::link::{Link, Message};
 use crate::control::About;
 use crate::control::protocol::StatusView;
 use crate::ledger::Summary;
 use crate::vfs::Vfs;
+
+/// By then an answer is sent.
+const ANSWERED: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// What is known of the daemon.
 pub struct Daemon {
@@ -24,6 +28,12 @@ pub struct Daemon {
     /// Why the log was not exported.
     pub export_error: super::exporting::ExportError,
     pub device: Mutex<Option<(u32, u32)>>,
+    /// The parent, where there is one.
+    pub link: Option<Arc<Link>>,
+    /// How often a worker was replaced.
+    pub restarts: u64,
+    /// Why the last one was.
+    pub why: String,
 }
 
 impl About for Daemon {
@@ -54,6 +64,12 @@ impl About for Daemon {
         if let Some(error) = &*self.export_error.lock() {
             warnings.push(format!("the log is not exported, the checkpoint stays behind: {error}"));
         }
+        if self.restarts > 0 && self.why != super::keeper::ASKED {
+            let (times, why) = (self.restarts, &self.why);
+            warnings.push(format!(
+                "the worker was replaced {times} time(s) under the live mount, last since: {why}"
+            ));
+        }
         let doubted = parts.clock.anchor().doubted.as_secs();
         if doubted > 0 {
             warnings.push(format!("{doubted} s passed while the host was off and are not believed"));
@@ -63,6 +79,7 @@ impl About for Daemon {
             store: self.store.display().to_string(),
             mountpoint: self.mountpoint.display().to_string(),
             pid: std::process::id(),
+            restarts: self.restarts,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.started.elapsed().as_secs(),
             read_only: parts.read_only,
@@ -82,6 +99,21 @@ impl About for Daemon {
             fallbacks: self.fallbacks.clone(),
             warnings,
         }
+    }
+
+    fn restart(&self) -> Result<(), String> {
+        let link =
+            self.link.as_ref().ok_or("no takeover here (see 'sealctl status'): unmount and mount it anew")?;
+        let link = Arc::clone(link);
+        // After the answer to who asked has gone.
+        let tell = move || {
+            std::thread::sleep(ANSWERED);
+            if let Err(error) = link.send(&Message::Restart) {
+                tracing::error!(%error, "the parent process does not hear: not replaced");
+            }
+        };
+        let begun = std::thread::Builder::new().name("restart".to_owned()).spawn(tell);
+        begun.map(drop).map_err(|error| format!("no thread: {error}"))
     }
 
     /// Asked of the kernel once, from a control thread: the serving threads can answer then.

@@ -26,7 +26,7 @@ pub struct Args {
     /// The private key of the log, instead of the store's own (also: 'log-key' in $CREDENTIALS_DIRECTORY)
     #[arg(long, value_name = "FILE")]
     pub log_key: Option<PathBuf>,
-    /// Mount options, separated by commas: ro, allow_other, passthrough=on|off, nonempty, noexec, noatime
+    /// Mount options, separated by commas: ro, allow_other, passthrough=on|off, takeover=on|off, nonempty, noexec, noatime
     #[arg(short = 'o', value_delimiter = ',', value_name = "OPT,…")]
     pub options: Vec<String>,
 }
@@ -40,6 +40,8 @@ pub struct Options {
     pub allow_other: bool,
     /// Data past the daemon, where the kernel can.
     pub passthrough: bool,
+    /// A worker that dies is followed by another one under the live mount.
+    pub takeover: bool,
     /// A mount point that is not empty is fine.
     pub nonempty: bool,
     /// Nothing in the mount can be executed.
@@ -59,6 +61,8 @@ impl Args {
             read_only: self.read_only,
             allow_other: root,
             passthrough: root,
+            // Only root may mount without help, and only then is the device ours to hold.
+            takeover: root,
             nonempty: false,
             noexec: false,
             noatime: false,
@@ -88,12 +92,15 @@ impl Args {
                 "allow_other" => options.allow_other = true,
                 "passthrough=on" | "passthrough" => options.passthrough = root,
                 "passthrough=off" => options.passthrough = false,
+                "takeover=on" | "takeover" => options.takeover = root,
+                "takeover=off" => options.takeover = false,
                 "nonempty" => options.nonempty = true,
                 "noexec" => options.noexec = true,
                 "noatime" => options.noatime = true,
                 other if other.starts_with("x-") || other.starts_with("comment=") => {}
                 other => {
-                    let known = "ro, allow_other, passthrough=on|off, nonempty, noexec, noatime";
+                    let known =
+                        "ro, allow_other, passthrough=on|off, takeover=on|off, nonempty, noexec, noatime";
                     return Err(StartError::usage(format!(
                         "unknown mount option '{other}'; known are {known}"
                     )));

@@ -9,6 +9,9 @@ use super::{Args, StartError};
 /// Tells the daemon that its standard output is for one word: that it is ready.
 pub const READY_ENV: &str = "SEALFS_TELL_READY";
 
+/// Tells a worker that its parent goes to the background.
+pub const BACKGROUND_ENV: &str = "SEALFS_IN_BACKGROUND";
+
 /// Starts the daemon as a process of its own and waits until it is ready.
 pub fn start(args: &Args) -> Result<(), StartError> {
     let failed = |what: &str, error: std::io::Error| StartError::failed(format!("{what}: {error}"));
@@ -21,7 +24,12 @@ pub fn start(args: &Args) -> Result<(), StartError> {
     if !args.options.is_empty() {
         command.arg("-o").arg(args.options.join(","));
     }
-    command.env(READY_ENV, "1").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    command
+        .env(READY_ENV, "1")
+        .env(BACKGROUND_ENV, "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit());
     let mut daemon = command.spawn().map_err(|error| failed("cannot start", error))?;
     let mut told = String::new();
     if let Some(output) = daemon.stdout.take() {
@@ -47,8 +55,17 @@ pub fn tell_ready(log: &std::path::Path) -> std::io::Result<()> {
     if std::env::var_os(READY_ENV).is_none() {
         return Ok(());
     }
-    let _ = rustix::process::setsid();
     println!("ready");
+    detach(log)
+}
+
+/// A worker's side of the same: the terminal is the parent's to leave, but is not kept open by us either.
+pub fn leave_terminal(log: &std::path::Path) -> std::io::Result<()> {
+    if std::env::var_os(BACKGROUND_ENV).is_none() { Ok(()) } else { detach(log) }
+}
+
+fn detach(log: &std::path::Path) -> std::io::Result<()> {
+    let _ = rustix::process::setsid();
     let null = File::open("/dev/null")?;
     let log = File::options().append(true).create(true).open(log)?;
     rustix::stdio::dup2_stdin(&null)?;

@@ -11,10 +11,13 @@ use parking_lot::Mutex;
 use crate::ledger::{Actor, Change, Ending, LedgerError};
 use crate::model::RelPath;
 use crate::policy::{Expired, Policy};
+use crate::seal::Life;
 use crate::store::SystemNames;
 use crate::vfs::{NotesInbox, Vfs};
 
 const TICK: Duration = Duration::from_millis(100);
+/// Ticks after which what the kernel says again has long been said.
+const CLAIMED_BY: u64 = 20;
 const ANCHOR_EVERY: Duration = Duration::from_secs(60);
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
@@ -27,6 +30,8 @@ pub struct Housekeeper {
     pub policy_error: Arc<Mutex<Option<String>>>,
     pub stopped: Arc<AtomicBool>,
     pub reload: Arc<AtomicBool>,
+    /// Files that were open when the last worker died, with no writer that is known.
+    pub unclaimed: Mutex<Vec<Arc<Life>>>,
 }
 
 impl Housekeeper {
@@ -43,6 +48,9 @@ impl Housekeeper {
                 continue;
             }
             self.each_second();
+            if ticks >= CLAIMED_BY {
+                self.settle_unclaimed();
+            }
             let now = modified(&self.policy_file);
             if seen != Some(now) || self.reload.swap(false, Ordering::AcqRel) {
                 seen = Some(now);
@@ -59,6 +67,15 @@ impl Housekeeper {
         }
         self.each_second();
         self.vfs.relieve();
+    }
+
+    fn settle_unclaimed(&self) {
+        let parts = self.vfs.parts();
+        for life in std::mem::take(&mut *self.unclaimed.lock()) {
+            let path = life.lock().path.clone();
+            let size = parts.tree.stat_path(&path).map_or(0, |meta| meta.size);
+            parts.pipeline.unclaimed(&life, size);
+        }
     }
 
     fn each_second(&self) {

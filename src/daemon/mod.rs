@@ -6,12 +6,16 @@ mod about;
 mod args;
 mod background;
 mod exporting;
+mod handshake;
 mod housekeeping;
+mod keeper;
 mod keys;
+mod link;
 mod mount;
 mod mountpoint;
 mod recover;
 mod serve;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -54,7 +58,9 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match args.options() {
-        Ok(options) if args.foreground => serve::run(&args, &options),
+        Ok(options) if worker::is_worker() => serve::run_worker(&args, &options),
+        Ok(options) if args.foreground && options.takeover => keeper::run(&args, &options),
+        Ok(options) if args.foreground => serve::run_alone(&args, &options),
         Ok(_) => background::start(&args),
         Err(error) => Err(error),
     };

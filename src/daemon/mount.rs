@@ -13,8 +13,20 @@ use super::StartError;
 use super::args::Options;
 use crate::fuse::Adapter;
 
-/// Mounts and shakes hands with the kernel. Root mounts by itself, so that the mount has the type
-/// `fuse.sealfs`, by which it is found; others go through `fusermount3`.
+fn failed(mountpoint: &Path, error: &std::io::Error) -> StartError {
+    let hint = if Path::new("/dev/fuse").exists() { "" } else { "; there is no /dev/fuse: 'modprobe fuse'" };
+    StartError::failed(format!("{}: cannot mount: {}{hint}", mountpoint.display(), error.to_string().trim()))
+}
+
+/// How the session serves.
+pub fn config(options: &Options, threads: usize) -> Config {
+    let mut config = Config::default();
+    config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
+    config.n_threads = Some(threads);
+    config
+}
+
+/// Mounts, and shakes hands with the kernel; who is not root, with the help of `fusermount3`.
 pub fn mount(
     adapter: Adapter,
     store: &Path,
@@ -22,23 +34,12 @@ pub fn mount(
     options: &Options,
     threads: usize,
 ) -> Result<Session<Adapter>, StartError> {
-    let mut config = Config::default();
-    config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
-    config.n_threads = Some(threads);
-    let failed = |error: std::io::Error| {
-        let hint =
-            if Path::new("/dev/fuse").exists() { "" } else { "; there is no /dev/fuse: 'modprobe fuse'" };
-        StartError::failed(format!(
-            "{}: cannot mount: {}{hint}",
-            mountpoint.display(),
-            error.to_string().trim()
-        ))
-    };
+    let mut config = config(options, threads);
     if rustix::process::geteuid().is_root() {
-        let device = mount_directly(store, mountpoint, options).map_err(failed)?;
+        let device = mount_directly(store, mountpoint, options)?;
         return Session::from_fd(adapter, device, config.acl, config).map_err(|error| {
             unmount(mountpoint);
-            failed(error)
+            failed(mountpoint, &error)
         });
     }
     // A comma would split the option; such a store is found by --store.
@@ -60,10 +61,16 @@ pub fn mount(
     if options.read_only {
         config.mount_options.push(MountOption::RO);
     }
-    Session::new(adapter, mountpoint, &config).map_err(failed)
+    Session::new(adapter, mountpoint, &config).map_err(|error| failed(mountpoint, &error))
 }
 
-fn mount_directly(store: &Path, mountpoint: &Path, options: &Options) -> std::io::Result<OwnedFd> {
+/// Mounts by itself, which only root may: so the mount has the type `fuse.sealfs`, by which it is found. Answers the
+/// device; nobody has shaken hands with the kernel yet.
+pub fn mount_directly(store: &Path, mountpoint: &Path, options: &Options) -> Result<OwnedFd, StartError> {
+    try_mount(store, mountpoint, options).map_err(|error| failed(mountpoint, &error))
+}
+
+fn try_mount(store: &Path, mountpoint: &Path, options: &Options) -> std::io::Result<OwnedFd> {
     let device = OwnedFd::from(File::options().read(true).write(true).open("/dev/fuse")?);
     let mut data = format!(
         "fd={},rootmode=40000,user_id={},group_id={},default_permissions",

@@ -1,11 +1,12 @@
 //! What the last daemon left: closed files settle on, open ones are torn.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::ledger::{Index, LedgerError};
 use crate::model::{ArtifactKind, RelPath, Timestamp};
-use crate::seal::{Found, Pipeline};
-use crate::store::{self, EntryKind, Tree};
+use crate::seal::{Found, Life, Pipeline, Writer};
+use crate::store::{self, EntryKind, Live, LiveKind, Tree};
 
 /// In the same boot the journal knows all; after a reboot only what was marked as synced can be trusted.
 pub fn known(journal: Option<HashMap<u64, Found>>, index: &Index) -> Result<Vec<(u64, Found)>, LedgerError> {
@@ -41,15 +42,30 @@ pub fn trusted(files: &mut [(u64, Found)], index: &Index, tree: &Tree) -> Result
     Ok(())
 }
 
-/// Begins the lives again.
+/// What came of it.
+#[derive(Default)]
+pub struct Adopted {
+    /// Files that settle on.
+    pub settling: u64,
+    /// Files that are torn.
+    pub torn: u64,
+    /// Files that are open still, since the mount lives.
+    pub open: u64,
+    /// Of these, those that nobody has open by what was kept: their open or close is among what the kernel says
+    /// again, or else they are closed.
+    pub unclaimed: Vec<Arc<Life>>,
+}
+
+/// Begins the lives again. With `live`, the mount has outlived the last worker.
 pub fn adopt(
     files: Vec<(u64, Found)>,
+    live: Option<&Live>,
     index: &Index,
     tree: &Tree,
     pipeline: &Pipeline,
     read_only: bool,
-) -> (u64, u64) {
-    let (mut settling, mut torn) = (0, 0);
+) -> Adopted {
+    let mut adopted = Adopted::default();
     for (ino, found) in files {
         let Ok(meta) = tree.stat_path(&found.path) else { continue };
         let kind = match meta.kind {
@@ -68,25 +84,41 @@ pub fn adopt(
             // Frozen for a seal that was not committed.
             let _ = store::set_immutable(file, false);
         }
+        let writers = live.map(|live| writers(live, ino)).unwrap_or_default();
+        if let Some(live) = live
+            && (found.open || !writers.is_empty())
+            && !found.torn
+        {
+            let killed = live.killed.get(&ino);
+            let claimed = !writers.is_empty();
+            let (by_own, last) = (killed.copied().unwrap_or(false), killed.is_some());
+            let life = pipeline.adopt_open(ino, found.path, writers, by_own, last);
+            carry_over(&life, found.request, found.demanded, pipeline, meta.size);
+            adopted.open += 1;
+            if !claimed {
+                adopted.unclaimed.push(life);
+            }
+            continue;
+        }
         let is_torn = (found.torn || found.open) && meta.size > 0;
         let life = pipeline.adopt(ino, kind, found.path, meta.size, is_torn);
         carry_over(&life, found.request, found.demanded && !is_torn, pipeline, meta.size);
         if is_torn {
-            torn += 1;
+            adopted.torn += 1;
         } else {
-            settling += 1;
+            adopted.settling += 1;
         }
     }
-    (settling, torn)
+    adopted
 }
 
-fn carry_over(
-    life: &std::sync::Arc<crate::seal::Life>,
-    request: Option<Timestamp>,
-    demanded: bool,
-    pipeline: &Pipeline,
-    size: u64,
-) {
+fn writers(live: &Live, ino: u64) -> HashMap<u64, Writer> {
+    let of_it =
+        live.handles.iter().filter(|(_, handle)| handle.ino == ino && handle.kind == LiveKind::Writer);
+    of_it.map(|(number, at)| (*number, Writer { process: at.process, flushed: at.flushed })).collect()
+}
+
+fn carry_over(life: &Arc<Life>, request: Option<Timestamp>, demanded: bool, pipeline: &Pipeline, size: u64) {
     if let Some(until) = request {
         pipeline.requested(life, &mut life.lock(), until);
     }

@@ -14,7 +14,9 @@ use tracing_subscriber::EnvFilter;
 use super::about::Daemon;
 use super::args::Options;
 use super::housekeeping::Housekeeper;
-use super::{Args, StartError, background, exporting, keys, mount, mountpoint, recover};
+use super::link::Message;
+use super::worker::{self, Start};
+use super::{Args, StartError, background, exporting, handshake, keys, mount, mountpoint, recover};
 use crate::clock::{Clock, SystemTime, TimeSource};
 use crate::control::{About, Listener};
 use crate::crypto;
@@ -23,7 +25,7 @@ use crate::ledger::{Change, Exporter, Index, check_rollback, log_keys};
 use crate::model::Origin;
 use crate::policy::{Current, Policy};
 use crate::provenance::{self, Observer, Settings};
-use crate::seal::{Journal, Lives, Pipeline, SealEvent, Setup};
+use crate::seal::{Journal, Life, Lives, Pipeline, SealEvent, Setup};
 use crate::store::{self, Abilities, Layout, LockError, Places, StoreLock, SystemNames, Tree};
 use crate::vfs::{CacheEvent, Notes, NotesInbox, Parts, Refusals, Vfs};
 
@@ -36,30 +38,70 @@ fn failed(what: impl std::fmt::Display, error: impl std::fmt::Display) -> StartE
     StartError::failed(format!("{what}: {error}"))
 }
 
-/// Runs the daemon until it is unmounted or told to end.
-pub fn run(args: &Args, options: &Options) -> Result<(), StartError> {
+/// What every process of sealfs that serves does first.
+pub fn begin_process() {
     let filter = EnvFilter::try_from_env("SEALFS_LOG").unwrap_or_else(|_| EnvFilter::new("info,fuser=error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     ignore_lease_breaks();
     raise_descriptors();
+}
 
+/// Runs the daemon until it is unmounted or told to end: all in one process, so that its death ends the mount.
+pub fn run_alone(args: &Args, options: &Options) -> Result<(), StartError> {
+    begin_process();
     let layout = Layout::open(&args.store).map_err(|error| StartError::failed(error.to_string()))?;
     let mountpoint = mountpoint::check(&args.mountpoint, layout.root(), options)?;
     let who = format!("sealfs (process {}), mounted on {}", std::process::id(), mountpoint.display());
     let _lock = take_lock(&layout, &who)?;
+    serve(args, options, &layout, &mountpoint, None)
+}
 
+/// Serves a mount that the parent process holds, from its beginning or where another worker died.
+pub fn run_worker(args: &Args, options: &Options) -> Result<(), StartError> {
+    begin_process();
+    let start = worker::inherit().map_err(|error| failed("taking over", error))?;
+    let layout = Layout::open(&args.store).map_err(|error| StartError::failed(error.to_string()))?;
+    // Checked by the parent; to ask now would ask this process.
+    let mountpoint = std::path::absolute(&args.mountpoint).map_err(|error| failed("mount point", error))?;
+    serve(args, options, &layout, &mountpoint, Some(start))
+}
+
+fn serve(
+    args: &Args,
+    options: &Options,
+    layout: &Layout,
+    mountpoint: &Path,
+    mut start: Option<Start>,
+) -> Result<(), StartError> {
     let (events, seen) = crossbeam_channel::unbounded();
     let (cache, told) = crossbeam_channel::unbounded();
-    let built = build(&layout, args, options, events, cache.clone())?;
+    let built = build(layout, args, options, events, cache.clone(), start.as_mut())?;
     let vfs = Arc::clone(&built.vfs);
 
     let wishes = Arc::new(Wishes::default());
     wishes.passthrough.store(options.passthrough && !options.read_only, Ordering::Relaxed);
     let adapter = Adapter::new(Arc::clone(&vfs), Arc::clone(&wishes));
-    let session = mount::mount(adapter, layout.root(), &mountpoint, options, THREADS)?;
-    let passthrough = wishes.passthrough.load(Ordering::Relaxed) && try_passthrough(&layout, &session);
+    let backings = adapter.backings();
+    let (session, takeover) = match &start {
+        None => (mount::mount(adapter, layout.root(), mountpoint, options, THREADS)?, false),
+        Some(start) => shake_hands(adapter, start, options)?,
+    };
+    backings.attach(&session).map_err(|error| failed("device", error))?;
+    let passthrough = wishes.passthrough.load(Ordering::Relaxed) && try_passthrough(layout, &session);
     vfs.parts().passthrough.store(passthrough, Ordering::Relaxed);
-    let fallbacks = fallbacks(vfs.parts(), options);
+    if let Some(start) = &start
+        && !start.live.is_new()
+    {
+        backings.take_over(&start.live);
+        vfs.take_over(&start.live);
+        handshake::ask_again(&start.device).map_err(|error| failed("asking the kernel again", error))?;
+        tracing::info!(
+            inodes = start.live.nodes.len(),
+            handles = start.live.handles.len(),
+            "live mount taken over"
+        );
+    }
+    let fallbacks = fallbacks(vfs.parts(), options, takeover);
     for fallback in &fallbacks {
         tracing::warn!("{fallback}");
     }
@@ -86,6 +128,7 @@ pub fn run(args: &Args, options: &Options) -> Result<(), StartError> {
         policy_error: Arc::clone(&policy_error),
         stopped: Arc::clone(&stopped),
         reload: Arc::clone(&reload),
+        unclaimed: Mutex::new(built.unclaimed),
     });
     let keeping = Arc::clone(&housekeeper);
     let keeper = spawn("housekeeping", move || keeping.run())?;
@@ -95,22 +138,41 @@ pub fn run(args: &Args, options: &Options) -> Result<(), StartError> {
     let about: Arc<dyn About> = Arc::new(Daemon {
         vfs: Arc::clone(&vfs),
         store: layout.root().to_owned(),
-        mountpoint: mountpoint.clone(),
+        mountpoint: mountpoint.to_owned(),
         started: Instant::now(),
         fallbacks,
         policy_error,
         export_error,
         device: Mutex::new(None),
+        link: start.as_ref().map(|start| Arc::clone(&start.link)),
+        restarts: start.as_ref().map_or(0, |start| start.restarts),
+        why: start.as_ref().map(|start| start.why.clone()).unwrap_or_default(),
     });
     let served = Arc::clone(&vfs);
     let listening = Arc::new(listener);
     let accepting = Arc::clone(&listening);
     spawn("control-accept", move || accepting.serve(&served, &about))?;
 
-    serve_until_unmounted(session, &mountpoint, reload, &socket)?;
+    if let Some(start) = &start {
+        let (link, vfs) = (Arc::clone(&start.link), Arc::clone(&vfs));
+        spawn("beat", move || worker::beat(&link, &vfs))?;
+    }
+    let ready = || match &start {
+        Some(start) => {
+            start.link.send(&Message::Ready)?;
+            background::leave_terminal(&socket.with_extension("log"))
+        }
+        None => {
+            background::notify_systemd("READY=1");
+            background::tell_ready(&socket.with_extension("log"))
+        }
+    };
+    serve_until_unmounted(session, mountpoint, reload, ready)?;
 
     // Unmounted: nothing new comes in. What is under way is finished, what settles is left marked.
-    background::notify_systemd("STOPPING=1");
+    if start.is_none() {
+        background::notify_systemd("STOPPING=1");
+    }
     let _ = std::fs::remove_file(&socket);
     stopped.store(true, Ordering::Release);
     let _ = keeper.join();
@@ -128,7 +190,7 @@ pub fn run(args: &Args, options: &Options) -> Result<(), StartError> {
 }
 
 /// Takes the store's lock. A daemon that was just unmounted still finishes its seals: it is waited for.
-fn take_lock(layout: &Layout, who: &str) -> Result<StoreLock, StartError> {
+pub fn take_lock(layout: &Layout, who: &str) -> Result<StoreLock, StartError> {
     let until = Instant::now() + LAST_SEALS;
     loop {
         match StoreLock::take(layout, who) {
@@ -145,6 +207,8 @@ struct Built {
     vfs: Arc<Vfs>,
     notes: NotesInbox,
     exporter: Option<Arc<Exporter>>,
+    /// Files that were open and that nobody has open as far as is known.
+    unclaimed: Vec<Arc<Life>>,
 }
 
 /// Everything below the mount.
@@ -154,6 +218,7 @@ fn build(
     options: &Options,
     events: crossbeam_channel::Sender<SealEvent>,
     cache: crossbeam_channel::Sender<CacheEvent>,
+    start: Option<&mut Start>,
 ) -> Result<Built, StartError> {
     let policy = read_policy(&layout.policy())?;
     let index = Index::open(&layout.index()).map_err(|error| failed(layout.index().display(), error))?;
@@ -225,9 +290,20 @@ fn build(
         events,
     };
     let pipeline = Pipeline::start(setup).map_err(|error| failed("pipeline", error))?;
-    let (settling, torn) = recover::adopt(files, &index, &tree, &pipeline, options.read_only);
-    if settling + torn > 0 {
-        tracing::info!(settling, torn, "files of the last daemon taken over");
+    let live = start.as_ref().map(|start| &start.live).filter(|live| !live.is_new());
+    let recover::Adopted { settling, torn, open, unclaimed } =
+        recover::adopt(files, live, &index, &tree, &pipeline, options.read_only);
+    let last_handle = live.map_or(0, |live| live.last_handle);
+    let (handover, places) = match start {
+        Some(start) => {
+            let places =
+                Places::restore(&start.live, std::mem::take(&mut start.ghosts), Arc::clone(&start.handover));
+            (Arc::clone(&start.handover), places)
+        }
+        None => (Arc::default(), Places::default()),
+    };
+    if settling + torn + open > 0 {
+        tracing::info!(settling, torn, open, "files of the last daemon taken over");
     }
     let (notes, inbox) = Notes::new();
     let told = policy.get().provenance.clone();
@@ -236,7 +312,8 @@ fn build(
     let parts = Parts {
         tree,
         staging,
-        places: Arc::new(Places::default()),
+        handover,
+        places: Arc::new(places),
         pipeline: Arc::new(pipeline),
         index,
         clock,
@@ -253,8 +330,8 @@ fn build(
         read_only: options.read_only,
         sees_exits: provenance::self_test(),
     };
-    let vfs = Vfs::new(parts).map_err(|error| failed("tree", error))?;
-    Ok(Built { vfs: Arc::new(vfs), notes: inbox, exporter: exporter.map(Arc::new) })
+    let vfs = Vfs::new(parts, last_handle).map_err(|error| failed("tree", error))?;
+    Ok(Built { vfs: Arc::new(vfs), notes: inbox, exporter: exporter.map(Arc::new), unclaimed })
 }
 
 fn read_policy(path: &Path) -> Result<Policy, StartError> {
@@ -272,8 +349,38 @@ fn try_passthrough(layout: &Layout, session: &Session<Adapter>) -> bool {
     works
 }
 
-fn fallbacks(parts: &Parts, options: &Options) -> Vec<String> {
+/// Begins the session: with the kernel, or in its stead. Answers whether a later worker can take the mount over.
+fn shake_hands(
+    adapter: Adapter,
+    start: &Start,
+    options: &Options,
+) -> Result<(Session<Adapter>, bool), StartError> {
+    let first = || handshake::first_request(&start.device);
+    let init = match &start.live.init {
+        Some(init) => init.clone(),
+        None => first().map_err(|error| failed("the kernel's first request", error))?,
+    };
+    let config = mount::config(options, THREADS);
+    let session = handshake::begin(adapter, &start.device, &init, start.live.is_new(), config)
+        .map_err(|error| failed("handshake with the kernel", error))?;
+    if start.live.is_new() {
+        start.handover.init(&init);
+    }
+    Ok((session, handshake::can_resend(&init)))
+}
+
+fn fallbacks(parts: &Parts, options: &Options, takeover: bool) -> Vec<String> {
     let mut fallbacks = Vec::new();
+    if !takeover {
+        let why = if !rustix::process::geteuid().is_root() {
+            "it needs root"
+        } else if options.takeover {
+            "the kernel has none (Linux 6.9 is needed)"
+        } else {
+            "it is off"
+        };
+        fallbacks.push(format!("no takeover: {why}; if the daemon dies, the mount must be made anew"));
+    }
     if !parts.passthrough.load(Ordering::Relaxed) && !options.read_only {
         let why = if !rustix::process::geteuid().is_root() {
             "it needs root"
@@ -330,7 +437,7 @@ fn serve_until_unmounted(
     session: Session<Adapter>,
     mountpoint: &Path,
     reload: Arc<AtomicBool>,
-    socket: &Path,
+    ready: impl FnOnce() -> std::io::Result<()>,
 ) -> Result<(), StartError> {
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| failed("signals", error))?;
@@ -351,8 +458,7 @@ fn serve_until_unmounted(
             }
         }
     })?;
-    background::notify_systemd("READY=1");
-    background::tell_ready(&socket.with_extension("log")).map_err(|error| failed("background", error))?;
+    ready().map_err(|error| failed("background", error))?;
     tracing::info!(mountpoint = %mountpoint.display(), "mounted");
     let why = end.recv().map_err(|error| failed("session", error))?;
     handle.close();

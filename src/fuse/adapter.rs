@@ -17,7 +17,7 @@ use fuser::{
 use super::convert::{attr, caller, kind, set_time};
 use super::errno;
 use super::passthrough::Backings;
-use crate::vfs::{Attr, Changes, Fault, Opened, Vfs, XattrFlags};
+use crate::vfs::{Attr, Caller, Changes, Fault, Opened, Vfs, XattrFlags};
 
 /// What is wished of the kernel, and what came of it.
 #[derive(Debug, Default)]
@@ -37,7 +37,36 @@ impl Adapter {
     /// Over a file system.
     #[must_use]
     pub fn new(vfs: Arc<Vfs>, wishes: Arc<Wishes>) -> Self {
-        Adapter { vfs, wishes, backings: Arc::default() }
+        let backings = Arc::new(Backings::new(Arc::clone(&vfs.parts().handover)));
+        Adapter { vfs, wishes, backings }
+    }
+
+    /// The backing files, to be attached to the device.
+    #[must_use]
+    pub fn backings(&self) -> Arc<Backings> {
+        Arc::clone(&self.backings)
+    }
+
+    /// The kernel sends again what a worker had read that then died: what that had made for it is let go.
+    fn begin_again(&self, caller: Caller) {
+        if let Some(ino) = self.vfs.forget_unanswered(caller) {
+            self.backings.release(ino);
+        }
+    }
+
+    /// Something that is to be made. Asked again, what is there was made by the worker that died: the kernel
+    /// asks only, holding the folder's lock, for names that are not there.
+    fn made(
+        &self,
+        caller: Caller,
+        parent: INodeNo,
+        name: &OsStr,
+        result: Result<Attr, Fault>,
+    ) -> Result<Attr, Fault> {
+        match result {
+            Err(fault) if caller.again() && fault.is_existing() => self.vfs.lookup(parent.0, name),
+            result => result,
+        }
     }
 
     fn passthrough(&self) -> bool {
@@ -49,6 +78,14 @@ fn empty(reply: ReplyEmpty, result: Result<(), Fault>) {
     match result {
         Ok(()) => reply.ok(),
         Err(fault) => reply.error(errno::of(&fault)),
+    }
+}
+
+/// Something that is to go. Asked again, what is not there was taken away by the worker that died.
+fn gone(caller: Caller, result: Result<(), Fault>) -> Result<(), Fault> {
+    match result {
+        Err(fault) if caller.again() && fault.is_absent() => Ok(()),
+        result => result,
     }
 }
 
@@ -167,23 +204,26 @@ impl Filesystem for Adapter {
     ) {
         let format = mode & libc::S_IFMT;
         let regular = format == libc::S_IFREG || format == 0;
-        entry(reply, self.vfs.make_node(caller(req), parent.0, name, mode & 0o7777, regular));
+        let made = self.vfs.make_node(caller(req), parent.0, name, mode & 0o7777, regular);
+        entry(reply, self.made(caller(req), parent, name, made));
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, reply: ReplyEntry) {
-        entry(reply, self.vfs.make_dir(caller(req), parent.0, name, mode & 0o7777));
+        let made = self.vfs.make_dir(caller(req), parent.0, name, mode & 0o7777);
+        entry(reply, self.made(caller(req), parent, name, made));
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(reply, self.vfs.unlink(caller(req), parent.0, name));
+        empty(reply, gone(caller(req), self.vfs.unlink(caller(req), parent.0, name)));
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(reply, self.vfs.remove_dir(caller(req), parent.0, name));
+        empty(reply, gone(caller(req), self.vfs.remove_dir(caller(req), parent.0, name)));
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        entry(reply, self.vfs.make_symlink(caller(req), parent.0, name, target));
+        let made = self.vfs.make_symlink(caller(req), parent.0, name, target);
+        entry(reply, self.made(caller(req), parent, name, made));
     }
 
     fn rename(
@@ -200,14 +240,17 @@ impl Filesystem for Adapter {
             return reply.error(Errno::EINVAL);
         }
         let replace = !flags.contains(RenameFlags::RENAME_NOREPLACE);
-        empty(reply, self.vfs.rename(caller(req), parent.0, name, new_parent.0, new_name, replace));
+        let renamed = self.vfs.rename(caller(req), parent.0, name, new_parent.0, new_name, replace);
+        empty(reply, gone(caller(req), renamed));
     }
 
     fn link(&self, req: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        entry(reply, self.vfs.link(caller(req), ino.0, parent.0, name));
+        let made = self.vfs.link(caller(req), ino.0, parent.0, name);
+        entry(reply, self.made(caller(req), parent, name, made));
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        self.begin_again(caller(req));
         let (passthrough, backings) = (self.passthrough(), Arc::clone(&self.backings));
         let vfs = Arc::clone(&self.vfs);
         let answer = move |result: Result<Opened, Fault>| {
@@ -220,8 +263,14 @@ impl Filesystem for Adapter {
                 Some(anchor) if passthrough => anchor,
                 _ => return reply.opened(handle, cached_flags(&opened)),
             };
-            match backings.acquire(anchor.ino(), || reply.open_backing(anchor.file())) {
-                Ok(backing) => reply.opened_passthrough(handle, passthrough_flags(&opened), &backing),
+            match backings.acquire(anchor.ino(), anchor.file()) {
+                Ok(id) => {
+                    // SAFETY: the number is registered, and stays so until the last handle is released; what
+                    // would give it back at the end of this scope is taken apart again.
+                    let backing = unsafe { reply.wrap_backing(id) };
+                    reply.opened_passthrough(handle, passthrough_flags(&opened), &backing);
+                    let _ = backing.into_raw();
+                }
                 Err(error) => {
                     tracing::error!(%error, "backing file not registered");
                     vfs.release(anchor.ino(), opened.handle);
@@ -242,6 +291,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        self.begin_again(caller(req));
         let (made, opened) = match self.vfs.create(caller(req), parent.0, name, mode & 0o7777, flags) {
             Ok(made) => made,
             Err(fault) => return reply.error(errno::of(&fault)),
@@ -251,10 +301,13 @@ impl Filesystem for Adapter {
             Some(anchor) if self.passthrough() => anchor,
             _ => return reply.created(&made.ttl, &attr(&made), generation, handle, cached_flags(&opened)),
         };
-        match self.backings.acquire(anchor.ino(), || reply.open_backing(anchor.file())) {
-            Ok(backing) => {
+        match self.backings.acquire(anchor.ino(), anchor.file()) {
+            Ok(id) => {
                 let flags = passthrough_flags(&opened);
+                // SAFETY: as in `open`.
+                let backing = unsafe { reply.wrap_backing(id) };
                 reply.created_passthrough(&made.ttl, &attr(&made), generation, handle, flags, &backing);
+                let _ = backing.into_raw();
             }
             Err(error) => {
                 tracing::error!(%error, "backing file not registered");
@@ -316,7 +369,8 @@ impl Filesystem for Adapter {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        if self.passthrough() {
+        // The kernel says it again where a worker has died meanwhile.
+        if self.passthrough() && self.vfs.knows_handle(fh.0) {
             self.backings.release(ino.0);
         }
         self.vfs.release(ino.0, fh.0);
@@ -327,8 +381,8 @@ impl Filesystem for Adapter {
         empty(reply, self.vfs.fsync(fh.0));
     }
 
-    fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        reply.opened(FileHandle(self.vfs.open_dir(ino.0)), FopenFlags::empty());
+    fn opendir(&self, req: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        reply.opened(FileHandle(self.vfs.open_dir(caller(req), ino.0)), FopenFlags::empty());
     }
 
     fn readdir(&self, _: &Request, _: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
@@ -404,7 +458,11 @@ impl Filesystem for Adapter {
             libc::XATTR_REPLACE => XattrFlags::Replace,
             _ => XattrFlags::Any,
         };
-        empty(reply, self.vfs.setxattr(caller(req), ino.0, name, value, flags));
+        let set = self.vfs.setxattr(caller(req), ino.0, name, value, flags);
+        empty(
+            reply,
+            if caller(req).again() && set.as_ref().is_err_and(Fault::is_existing) { Ok(()) } else { set },
+        );
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -416,7 +474,7 @@ impl Filesystem for Adapter {
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(reply, self.vfs.removexattr(caller(req), ino.0, name));
+        empty(reply, gone(caller(req), self.vfs.removexattr(caller(req), ino.0, name)));
     }
 
     fn fallocate(

@@ -9,7 +9,7 @@ use crate::store::SetTime;
 use crate::vfs::{Attr, Caller, Kind};
 
 pub fn caller(request: &Request) -> Caller {
-    Caller { uid: request.uid(), gid: request.gid(), pid: request.pid() }
+    Caller { uid: request.uid(), gid: request.gid(), pid: request.pid(), request: request.unique().0 }
 }
 
 pub fn kind(kind: Kind) -> FileType {

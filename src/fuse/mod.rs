@@ -10,4 +10,4 @@ mod passthrough;
 
 pub use adapter::{Adapter, Wishes};
 pub use notify::run as run_notifier;
-pub use passthrough::works as passthrough_works;
+pub use passthrough::{Backings, works as passthrough_works};

@@ -1,19 +1,31 @@
 //! Kernel passthrough: which backing file stands for which inode.
+//!
+//! Backing files are known to the kernel by number, and outlive the worker that registered them: the numbers are
+//! kept for the next one ([`Handover`]).
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
 
 use fuser::BackingId;
 use parking_lot::Mutex;
 
-/// Whether the kernel takes a backing file here. The one it was tried with stays registered until the daemon
-/// ends: the library has no way to give a raw number back.
+use crate::store::{Handover, Live, LiveKind};
+
+/// `FUSE_DEV_IOC_BACKING_CLOSE` of linux/fuse.h: `_IOW(229, 2, uint32_t)`.
+const BACKING_CLOSE: libc::c_ulong = 0x4004_e502;
+/// Threads that may each have registered one backing file and died before that was kept.
+const UNKEPT: u32 = 64;
+
+/// Whether the kernel takes a backing file here.
 pub fn works(device: impl AsFd, probe: &File) -> bool {
-    match BackingId::create_raw(device, probe) {
-        Ok(_) => true,
+    match BackingId::create_raw(&device, probe) {
+        Ok(id) => {
+            close(&device, id);
+            true
+        }
         Err(error) => {
             tracing::debug!(%error, "the kernel takes no backing file");
             false
@@ -21,35 +33,83 @@ pub fn works(device: impl AsFd, probe: &File) -> bool {
     }
 }
 
+/// Gives a number back. One that is not registered is passed over: closing is repeated after a takeover.
+fn close(device: impl AsFd, id: u32) {
+    // SAFETY: the request reads four bytes at the pointer, which is to a number that lives through the call.
+    let done = unsafe { libc::ioctl(device.as_fd().as_raw_fd(), BACKING_CLOSE, &raw const id) };
+    if done < 0 {
+        tracing::trace!(id, error = %io::Error::last_os_error(), "backing file not closed");
+    }
+}
+
 /// Backing files by inode. All handles of an inode share one while any is open: the kernel refuses to mix.
-#[derive(Default)]
 pub struct Backings {
-    open: Mutex<HashMap<u64, (Arc<BackingId>, u64)>>,
+    device: OnceLock<OwnedFd>,
+    handover: Arc<Handover>,
+    open: Mutex<HashMap<u64, (u32, u64)>>,
 }
 
 impl Backings {
-    /// The backing of an inode for one more handle, registered by `register` if there is none.
-    pub fn acquire(
-        &self,
-        ino: u64,
-        register: impl FnOnce() -> io::Result<BackingId>,
-    ) -> io::Result<Arc<BackingId>> {
+    /// None yet.
+    pub fn new(handover: Arc<Handover>) -> Self {
+        Backings { device: OnceLock::new(), handover, open: Mutex::default() }
+    }
+
+    /// The device they are registered with.
+    ///
+    /// # Errors
+    /// If its descriptor cannot be duplicated.
+    pub fn attach(&self, device: impl AsFd) -> io::Result<()> {
+        let _ = self.device.set(device.as_fd().try_clone_to_owned()?);
+        Ok(())
+    }
+
+    /// Takes over what the last worker had registered; what no handle needs is closed.
+    pub fn take_over(&self, live: &Live) {
+        let Some(device) = self.device.get() else { return };
         let mut open = self.open.lock();
-        if let Some((backing, handles)) = open.get_mut(&ino) {
-            *handles += 1;
-            return Ok(Arc::clone(backing));
+        for (ino, id) in &live.backings {
+            let file = |kind| matches!(kind, LiveKind::Reader | LiveKind::Writer);
+            let handles =
+                live.handles.values().filter(|handle| handle.ino == *ino && file(handle.kind)).count();
+            if handles > 0 {
+                open.insert(*ino, (*id, handles as u64));
+            } else {
+                close(device, *id);
+            }
         }
-        let backing = Arc::new(register()?);
-        open.insert(ino, (Arc::clone(&backing), 1));
-        Ok(backing)
+        // Registered, but not kept any more when the worker died. Numbers are given in order.
+        for id in live.last_backing + 1..=live.last_backing + UNKEPT {
+            close(device, id);
+        }
+    }
+
+    /// The backing of an inode for one more handle, registered from `file` if there is none.
+    ///
+    /// # Errors
+    /// If the kernel does not take it.
+    pub fn acquire(&self, ino: u64, file: impl AsFd) -> io::Result<u32> {
+        let device = self.device.get().ok_or(io::ErrorKind::NotConnected)?;
+        let mut open = self.open.lock();
+        if let Some((id, handles)) = open.get_mut(&ino) {
+            *handles += 1;
+            return Ok(*id);
+        }
+        let id = BackingId::create_raw(device, file)?;
+        self.handover.backing(ino, id);
+        open.insert(ino, (id, 1));
+        Ok(id)
     }
 
     /// One handle less.
     pub fn release(&self, ino: u64) {
         let mut open = self.open.lock();
-        if let Some((_, handles)) = open.get_mut(&ino) {
+        if let Some((id, handles)) = open.get_mut(&ino) {
             *handles -= 1;
             if *handles == 0 {
+                if let Some(device) = self.device.get() {
+                    close(device, *id);
+                }
                 open.remove(&ino);
             }
         }

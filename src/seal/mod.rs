@@ -29,7 +29,7 @@ pub use attest::{AttestError, attest};
 pub use digest::{Content, Stream, hash_file};
 pub use journal::{Found, Journal};
 pub use keys::{Keys, Public};
-pub use life::{Life, LifeState, NotSealed, Outcome, Phase, Waiter};
+pub use life::{Life, LifeState, NotSealed, Outcome, Phase, Waiter, Writer};
 pub use lines::{LinesError, change_payload, provenance_payload, render_lines};
 pub use lives::Lives;
 pub use observed::Observed;

@@ -1,5 +1,6 @@
 //! The pipeline as the file system sees it: what happens to a file goes in, seals come out.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -192,16 +193,36 @@ impl Pipeline {
         Ok(())
     }
 
-    /// A descriptor of a writable handle was closed by `process`; `killed`: it is dying from a signal.
-    pub fn flushed(&self, life: &Arc<Life>, handle: u64, process: Option<u32>, killed: bool) {
+    /// A descriptor of a writable handle was closed by `process`; `killed`: it is dying from a signal. Answers
+    /// whether such a process is the one that had opened it.
+    pub fn flushed(&self, life: &Arc<Life>, handle: u64, process: Option<u32>, killed: bool) -> bool {
         let mut state = life.lock();
         state.last_flush_killed = killed;
-        if let Some(writer) = state.writers.get_mut(&handle) {
-            writer.flushed = true;
-            if killed && writer.process.is_some() && writer.process == process {
-                state.killed = true;
-            }
-        }
+        let Some(writer) = state.writers.get_mut(&handle) else { return false };
+        writer.flushed = true;
+        let own = killed && writer.process.is_some() && writer.process == process;
+        state.killed |= own;
+        own
+    }
+
+    /// A file goes on as the last worker left it: with its writers, if it had any; `killed`, `last_killed`: what
+    /// their flushes said. Who wrote it so far is not known any more.
+    pub fn adopt_open(
+        &self,
+        ino: u64,
+        path: RelPath,
+        writers: HashMap<u64, Writer>,
+        killed: bool,
+        last_killed: bool,
+    ) -> Arc<Life> {
+        let life = self.lives().begin(ino, ArtifactKind::File, path, State::Open);
+        let mut state = life.lock();
+        state.writers = writers;
+        state.killed = killed;
+        state.last_flush_killed = last_killed;
+        self.journal().opened(ino, &state.path);
+        drop(state);
+        life
     }
 
     /// The kernel has released a writable handle; the file is `size` bytes long.
@@ -238,6 +259,20 @@ impl Pipeline {
             for handle in handles {
                 self.released(&life, handle, size);
             }
+        }
+    }
+
+    /// A file that was open when a worker died, and that by now nobody has said to have open: its last close was
+    /// heard of by that worker, or will never be.
+    pub fn unclaimed(&self, life: &Arc<Life>, size: u64) {
+        let mut state = life.lock();
+        if state.over || !state.writers.is_empty() || state.state != State::Open {
+            return;
+        }
+        if (state.killed || state.last_flush_killed) && size > 0 {
+            self.inner.tear(life, &mut state);
+        } else {
+            self.inner.settle(life, &mut state, size, |settles| Event::LastClosed { settles });
         }
     }
 

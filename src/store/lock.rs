@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 
 use rustix::fs::{FlockOperation, flock};
@@ -22,7 +23,14 @@ pub enum LockError {
 /// The store's lock, held until dropped or until the process ends in any way.
 #[derive(Debug)]
 pub struct StoreLock {
-    _file: File,
+    file: File,
+}
+
+/// The lock is kept as long as the descriptor, or one inherited of it, is open.
+impl From<StoreLock> for OwnedFd {
+    fn from(lock: StoreLock) -> OwnedFd {
+        lock.file.into()
+    }
 }
 
 impl StoreLock {
@@ -52,6 +60,6 @@ impl StoreLock {
         file.set_len(0)?;
         file.rewind()?;
         writeln!(file, "{who}")?;
-        Ok(StoreLock { _file: file })
+        Ok(StoreLock { file })
     }
 }

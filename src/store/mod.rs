@@ -4,6 +4,7 @@
 //! or by `openat2` beneath the root, so that no path of a user can leave the store.
 
 mod freeze;
+mod handover;
 mod layout;
 mod lock;
 mod names;
@@ -12,6 +13,7 @@ mod probe;
 mod tree;
 
 pub use freeze::{Lease, LeaseError, is_immutable, set_immutable};
+pub use handover::{Ghosts, Handover, Live, LiveHandle, LiveKind, LiveNode};
 pub use layout::{Layout, LayoutError};
 pub use lock::{LockError, StoreLock};
 pub use names::SystemNames;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::handover::{Handover, Live};
 use crate::model::RelPath;
 
 /// The root's number.
@@ -43,9 +44,23 @@ struct Node {
 #[derive(Debug, Default)]
 pub struct Places {
     nodes: Mutex<HashMap<u64, Node>>,
+    /// What is known here, for a worker that takes over.
+    handover: Arc<Handover>,
 }
 
 impl Places {
+    /// As the last worker left it; `ghosts`: what it kept of inodes without a name.
+    #[must_use]
+    pub fn restore(live: &Live, mut ghosts: HashMap<u64, OwnedFd>, handover: Arc<Handover>) -> Self {
+        let node = |(ino, node): (&u64, &super::handover::LiveNode)| {
+            let ghost = node.unlinked.then(|| ghosts.remove(ino).map(Arc::new)).flatten();
+            let (parent, name) = (node.parent, node.name.as_str().into());
+            let (lookups, generation, unlinked) = (node.lookups, node.generation, node.unlinked);
+            (*ino, Node { parent, name, lookups, generation, unlinked, ghost })
+        };
+        Places { nodes: Mutex::new(live.nodes.iter().map(node).collect()), handover }
+    }
+
     /// The kernel is told of `ino` at this place, `times` over; answers the generation to tell it.
     pub fn remember(&self, ino: u64, parent: u64, name: &str, times: u64) -> u64 {
         if ino == ROOT {
@@ -70,6 +85,7 @@ impl Places {
             node.name = name.into();
         }
         node.lookups += times;
+        self.handover.node(ino, parent, node.generation, node.lookups, name);
         node.generation
     }
 
@@ -78,13 +94,16 @@ impl Places {
         let mut nodes = self.nodes.lock();
         let Some(node) = nodes.get_mut(&ino) else { return true };
         node.lookups = node.lookups.saturating_sub(times);
+        self.handover.forget(ino, node.lookups);
         if node.lookups > 0 {
             return false;
         }
         let gone = nodes.remove(&ino);
         // Its last descriptor may be closed here, which frees the blocks of a file: not under the lock.
         drop(nodes);
-        drop(gone);
+        if gone.is_some_and(|node| node.unlinked) {
+            self.handover.let_go(ino);
+        }
         true
     }
 
@@ -112,6 +131,7 @@ impl Places {
         if let Some(node) = self.nodes.lock().get_mut(&ino) {
             node.parent = parent;
             node.name = name.into();
+            self.handover.node(ino, parent, node.generation, node.lookups, name);
         }
     }
 
@@ -119,6 +139,7 @@ impl Places {
     pub fn unlinked(&self, ino: u64, ghost: Option<OwnedFd>) {
         if let Some(node) = self.nodes.lock().get_mut(&ino) {
             node.unlinked = true;
+            self.handover.unlinked(ino);
             node.ghost = ghost.map(Arc::new);
         }
     }

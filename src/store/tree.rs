@@ -292,12 +292,12 @@ fn proc_path(file: impl AsFd) -> String {
     format!("/proc/self/fd/{}", file.as_fd().as_raw_fd())
 }
 
-/// Opens for reading what an `O_PATH` descriptor is of, also when its name is gone.
+/// Opens what an `O_PATH` descriptor is of, also when its name is gone.
 ///
 /// # Errors
 /// What `open(2)` reports.
-pub fn reopen(file: impl AsFd) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+pub fn reopen(file: impl AsFd, access: OFlags) -> io::Result<OwnedFd> {
+    let flags = access | OFlags::CLOEXEC | OFlags::NONBLOCK;
     Ok(rustix::fs::open(proc_path(file), flags, Mode::empty())?)
 }
 

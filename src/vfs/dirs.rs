@@ -51,9 +51,9 @@ fn kind(of: EntryKind) -> Option<Kind> {
 impl Vfs {
     /// Opens a folder for listing.
     #[must_use]
-    pub fn open_dir(&self, ino: u64) -> u64 {
+    pub fn open_dir(&self, caller: Caller, ino: u64) -> u64 {
         let handle = self.handles.number();
-        self.handles.add(handle, Handle::Dir { ino, listing: OnceLock::new() });
+        self.handles.add(handle, ino, caller, Handle::Dir { ino, listing: OnceLock::new() });
         handle
     }
 
@@ -252,7 +252,7 @@ impl Vfs {
         let ghost = found.ghost();
         store::remove_at(&*found.dir, name, true)?;
         self.parts.tree.drop_dir(found.meta.ino);
-        self.parts.places.unlinked(found.meta.ino, ghost);
+        self.name_gone(found.meta.ino, ghost);
         Ok(())
     }
 }

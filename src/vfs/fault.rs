@@ -62,6 +62,28 @@ pub enum Fault {
     Io(#[from] io::Error),
 }
 
+impl Fault {
+    /// Whether it says that what is to be made is there.
+    #[must_use]
+    pub fn is_existing(&self) -> bool {
+        match self {
+            Fault::Exists => true,
+            Fault::Io(error) => error.kind() == io::ErrorKind::AlreadyExists,
+            _ => false,
+        }
+    }
+
+    /// Whether it says that what is to go is not there.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        match self {
+            Fault::NotFound | Fault::NoData => true,
+            Fault::Io(error) => error.kind() == io::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
+}
+
 impl From<NameError> for Fault {
     fn from(error: NameError) -> Self {
         match error {

@@ -7,8 +7,10 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
-use super::Fault;
 use super::dirs::Listing;
+use super::{Caller, Fault};
+use crate::provenance;
+use crate::store::{Handover, LiveHandle, LiveKind};
 
 /// The one read-only descriptor of an inode while any handle of it is open. Passthrough is registered on it
 /// (a writable one would keep the lease refused), and it still reaches the inode after its name is gone.
@@ -56,20 +58,41 @@ pub struct Opened {
 }
 
 /// All open handles.
-#[derive(Default)]
 pub(super) struct Handles {
     next: AtomicU64,
+    handover: Arc<Handover>,
     open: Mutex<HashMap<u64, Arc<Handle>>>,
     anchors: Mutex<HashMap<u64, Weak<Anchor>>>,
 }
 
 impl Handles {
+    /// None yet; numbers come after `last`.
+    pub fn new(last: u64, handover: Arc<Handover>) -> Self {
+        Handles { next: AtomicU64::new(last), handover, open: Mutex::default(), anchors: Mutex::default() }
+    }
+
     /// A number that no handle has.
     pub fn number(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    pub fn add(&self, number: u64, handle: Handle) {
+    /// A handle made in answer to a request of `caller`; `ino`: of what.
+    pub fn add(&self, number: u64, ino: u64, caller: Caller, handle: Handle) {
+        let kind = match &handle {
+            Handle::File { writable: true, .. } => LiveKind::Writer,
+            Handle::File { .. } => LiveKind::Reader,
+            Handle::Content(_) => LiveKind::Content,
+            Handle::Dir { .. } => LiveKind::Folder,
+        };
+        let process = if kind == LiveKind::Writer { provenance::thread_group(caller.pid) } else { None };
+        let told = LiveHandle { ino, kind, unique: caller.unique(), process, flushed: false };
+        let mut open = self.open.lock();
+        self.handover.opened(number, &told);
+        open.insert(number, Arc::new(handle));
+    }
+
+    /// A handle of the last worker: it is told of already.
+    pub fn restore(&self, number: u64, handle: Handle) {
         self.open.lock().insert(number, Arc::new(handle));
     }
 
@@ -78,7 +101,19 @@ impl Handles {
     }
 
     pub fn remove(&self, number: u64) -> Option<Arc<Handle>> {
+        let gone = self.take(number)?;
+        self.told(number);
+        Some(gone)
+    }
+
+    /// Removes it; [`Handles::told`] comes after.
+    pub fn take(&self, number: u64) -> Option<Arc<Handle>> {
         self.open.lock().remove(&number)
+    }
+
+    /// A worker that takes over need not know of it any more.
+    pub fn told(&self, number: u64) {
+        self.handover.released(number);
     }
 
     /// The anchor of an inode, if it is open.

@@ -24,9 +24,10 @@ mod setattr;
 mod sidecar;
 mod special;
 mod symlink;
+mod takeover;
 mod xattr;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -50,7 +51,7 @@ use crate::model::SealRecord;
 use crate::policy::Current;
 use crate::provenance::Observer;
 use crate::seal::{KeyFiles, Keys, Lives, Pipeline};
-use crate::store::{Abilities, Places, Tree};
+use crate::store::{Abilities, Handover, Places, Tree};
 use handles::Handles;
 
 /// Who asks, as the kernel says.
@@ -62,6 +63,26 @@ pub struct Caller {
     pub gid: u32,
     /// Thread; 0 where the kernel itself asks.
     pub pid: u32,
+    /// The number of the request, with `AGAIN` (bit 63) if it was sent once before.
+    pub request: u64,
+}
+
+/// Bit of a request's number: the kernel sends it again, since the worker that read it died before it answered
+/// (`FUSE_UNIQUE_RESEND`, linux/fuse.h).
+const AGAIN: u64 = 1 << 63;
+
+impl Caller {
+    /// The request's own number.
+    #[must_use]
+    pub fn unique(self) -> u64 {
+        self.request & !AGAIN
+    }
+
+    /// Whether a worker that has died may have done already what is asked.
+    #[must_use]
+    pub fn again(self) -> bool {
+        self.request & AGAIN != 0
+    }
 }
 
 /// A callback that takes the answer, now or later.
@@ -87,6 +108,8 @@ pub struct Parts {
     pub tree: Arc<Tree>,
     /// Beside it, on the same file system: where files are made that are then renamed in.
     pub staging: Tree,
+    /// What a worker that takes over must know.
+    pub handover: Arc<Handover>,
     /// Names by number.
     pub places: Arc<Places>,
     /// The pipeline.
@@ -126,6 +149,8 @@ pub struct Vfs {
     parts: Parts,
     root_ino: u64,
     handles: Arc<Handles>,
+    /// Handles that the last worker made, by request: if the kernel sends that again, it never heard of them.
+    unanswered: Mutex<HashMap<u64, (u64, u64)>>,
     log_numbers: special::LogNumbers,
     next_staged: AtomicU64,
     held_back: data::HeldBack,
@@ -134,16 +159,18 @@ pub struct Vfs {
 }
 
 impl Vfs {
-    /// Makes the file system over its parts.
+    /// Makes the file system over its parts. Handles are numbered after `last_handle`.
     ///
     /// # Errors
     /// If the tree's root cannot be looked at.
-    pub fn new(parts: Parts) -> std::io::Result<Self> {
+    pub fn new(parts: Parts, last_handle: u64) -> std::io::Result<Self> {
         let root_ino = crate::store::stat_fd(parts.tree.root())?.ino;
+        let handles = Arc::new(Handles::new(last_handle, Arc::clone(&parts.handover)));
         Ok(Vfs {
             parts,
             root_ino,
-            handles: Arc::default(),
+            handles,
+            unanswered: Mutex::default(),
             log_numbers: special::LogNumbers::default(),
             next_staged: AtomicU64::new(0),
             held_back: data::HeldBack::default(),

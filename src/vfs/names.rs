@@ -32,7 +32,7 @@ impl Vfs {
         let ghost = found.ghost();
         self.remove_name(caller, &found, "unlink", &Ending::Removed)?;
         store::remove_at(&*found.dir, name, false)?;
-        self.parts.places.unlinked(found.meta.ino, ghost);
+        self.name_gone(found.meta.ino, ghost);
         if found.meta.kind == EntryKind::Symlink {
             self.note_symlink(caller, &found.path, None);
         }

@@ -64,8 +64,23 @@ impl Vfs {
         let file = match store::create_at(&*dir, name, access, perm & FILE_PERM) {
             Ok(file) => file,
             // Made by somebody else since the kernel looked: it looks again.
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && flags & libc::O_EXCL == 0 => {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::AlreadyExists
+                    && flags & libc::O_EXCL == 0
+                    && !caller.again() =>
+            {
                 return Err(Fault::Stale);
+            }
+            // The worker that died had made it, and nobody was told: nobody can have written it.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && caller.again() => {
+                let file = store::open_at(&*dir, name, access)?;
+                let meta = store::stat_fd(&file)?;
+                if meta.size > 0
+                    || !matches!(self.standing(&folder.join(name), &meta)?, Standing::Unsealed(_))
+                {
+                    return Err(error.into());
+                }
+                file
             }
             Err(error) => return Err(error.into()),
         };
@@ -99,7 +114,12 @@ impl Vfs {
         } else {
             self.parts.pipeline.settle_again(&life, 0);
         }
-        self.handles.add(handle, Handle::File { anchor: Arc::clone(&anchor), writable, data });
+        self.handles.add(
+            handle,
+            meta.ino,
+            caller,
+            Handle::File { anchor: Arc::clone(&anchor), writable, data },
+        );
         let mut attr = self.attr_of(&meta, None).ok_or(Fault::NotFound)?;
         attr.generation = self.parts.places.remember(attr.ino, parent, name, 1);
         Ok((attr, Opened { handle, anchor: Some(anchor), writable, frozen: false }))
@@ -151,7 +171,8 @@ impl Vfs {
     pub fn open(&self, caller: Caller, ino: u64, flags: i32, done: Done<Opened>) {
         if special::is_special(ino) {
             return done(
-                self.special_content(caller, ino).and_then(|content| self.open_content(flags, content)),
+                self.special_content(caller, ino)
+                    .and_then(|content| self.open_content(caller, ino, flags, content)),
             );
         }
         if let Some((base, kind)) = sidecar::parse_number(ino) {
@@ -167,7 +188,7 @@ impl Vfs {
                 kind,
                 Box::new(move |content| {
                     done(content.map(|content| {
-                        handles.add(handle, Handle::Content(content));
+                        handles.add(handle, ino, caller, Handle::Content(content));
                         Opened { handle, anchor: None, writable: false, frozen: false }
                     }));
                 }),
@@ -176,12 +197,18 @@ impl Vfs {
         self.open_file(caller, ino, flags, done);
     }
 
-    fn open_content(&self, flags: i32, content: Arc<Vec<u8>>) -> Result<Opened, Fault> {
+    fn open_content(
+        &self,
+        caller: Caller,
+        ino: u64,
+        flags: i32,
+        content: Arc<Vec<u8>>,
+    ) -> Result<Opened, Fault> {
         if may_write(flags) {
             return Err(Fault::Refused(self.parts.policy.get().defaults().errno));
         }
         let handle = self.handles.number();
-        self.handles.add(handle, Handle::Content(content));
+        self.handles.add(handle, ino, caller, Handle::Content(content));
         Ok(Opened { handle, anchor: None, writable: false, frozen: false })
     }
 
@@ -198,9 +225,9 @@ impl Vfs {
                 let ghost = self.parts.places.ghost(ino);
                 // The name is gone since it was looked up, or it is reopened through /proc.
                 return done(match (self.handles.anchor(ino).is_some(), ghost) {
-                    (true, _) if !write => self.opened(ino, false, false, || Err(Fault::Stale)),
+                    (true, _) if !write => self.opened(caller, ino, false, false, || Err(Fault::Stale)),
                     (false, Some(ghost)) if !write => {
-                        self.opened(ino, false, false, || Ok(store::reopen(&*ghost)?))
+                        self.opened(caller, ino, false, false, || Ok(store::reopen(&*ghost, OFlags::RDONLY)?))
                     }
                     _ => Err(fault),
                 });
@@ -216,14 +243,15 @@ impl Vfs {
         let opened = match standing {
             Standing::Free => Err(Fault::Invalid),
             Standing::Unsealed(life) if write => self.open_writer(caller, &life, &found, flags),
-            Standing::Unsealed(_) => self
-                .opened(ino, false, false, || Ok(store::open_at(&*found.dir, &found.name, OFlags::RDONLY)?)),
+            Standing::Unsealed(_) => self.opened(caller, ino, false, false, || {
+                Ok(store::open_at(&*found.dir, &found.name, OFlags::RDONLY)?)
+            }),
             Standing::Sealed(record) => {
                 drop(still);
                 return if write {
                     done(self.open_sealed_for_writing(caller, &record, &found, flags));
                 } else {
-                    self.open_sealed(*record, &found, done);
+                    self.open_sealed(caller, *record, &found, done);
                 };
             }
         };
@@ -232,8 +260,14 @@ impl Vfs {
     }
 
     /// A reader of a sealed file: only if the backing file is what was recorded.
-    fn open_sealed(&self, record: SealRecord, found: &super::resolve::Found, done: Done<Opened>) {
-        let opened = self.opened(found.meta.ino, false, true, || {
+    fn open_sealed(
+        &self,
+        caller: Caller,
+        record: SealRecord,
+        found: &super::resolve::Found,
+        done: Done<Opened>,
+    ) {
+        let opened = self.opened(caller, found.meta.ino, false, true, || {
             Ok(store::open_at(&*found.dir, &found.name, OFlags::RDONLY)?)
         });
         let opened = match opened {
@@ -251,6 +285,7 @@ impl Vfs {
 
     pub(super) fn opened(
         &self,
+        caller: Caller,
         ino: u64,
         writable: bool,
         frozen: bool,
@@ -258,7 +293,8 @@ impl Vfs {
     ) -> Result<Opened, Fault> {
         let anchor = self.handles.anchor_or(ino, open)?;
         let handle = self.handles.number();
-        self.handles.add(handle, Handle::File { anchor: Arc::clone(&anchor), writable, data: None });
+        let opened = Handle::File { anchor: Arc::clone(&anchor), writable, data: None };
+        self.handles.add(handle, ino, caller, opened);
         Ok(Opened { handle, anchor: Some(anchor), writable, frozen })
     }
 
@@ -292,7 +328,12 @@ impl Vfs {
         if truncate && data.is_some() {
             life.lock().stream = Some(crate::seal::Stream::new());
         }
-        self.handles.add(handle, Handle::File { anchor: Arc::clone(&anchor), writable: true, data });
+        self.handles.add(
+            handle,
+            found.meta.ino,
+            caller,
+            Handle::File { anchor: Arc::clone(&anchor), writable: true, data },
+        );
         Ok(Opened { handle, anchor: Some(anchor), writable, frozen: false })
     }
 
@@ -322,7 +363,8 @@ impl Vfs {
         if writable && let Some(life) = self.lives().get(ino) {
             let killed = self.parts.sees_exits && matches!(provenance::exit_of(caller.pid), Exit::Signal(_));
             let process = if killed { provenance::thread_group(caller.pid) } else { None };
-            self.parts.pipeline.flushed(&life, handle, process, killed);
+            let own = self.parts.pipeline.flushed(&life, handle, process, killed);
+            self.parts.handover.flushed(handle, killed, own);
             if self.parts.pipeline.is_crowded() {
                 return self.held_back.hold(done);
             }
@@ -337,8 +379,9 @@ impl Vfs {
 
     /// The kernel lets a handle go.
     pub fn release(&self, ino: u64, handle: u64) {
-        let Some(open) = self.handles.remove(handle) else { return };
-        let Handle::File { anchor, writable, .. } = &*open else { return };
+        // Unknown: the worker that died had let it go, and the kernel says it again.
+        let Some(open) = self.handles.take(handle) else { return };
+        let Handle::File { anchor, writable, .. } = &*open else { return self.handles.told(handle) };
         let (writable, size) = (*writable, store::stat_fd(anchor.file()).map_or(0, |meta| meta.size));
         // Our own descriptors go first: the lease asks for that.
         drop(open);
@@ -346,5 +389,7 @@ impl Vfs {
         if writable && let Some(life) = self.lives().get(ino) {
             self.parts.pipeline.released(&life, handle, size);
         }
+        // Last: a worker that finds the handle gone must find the file closed.
+        self.handles.told(handle);
     }
 }

@@ -75,7 +75,7 @@ impl Vfs {
         }
         let ghost = store::open_at(&dir, name, rustix::fs::OFlags::PATH).ok();
         store::remove_at(&dir, name, false)?;
-        self.parts.places.unlinked(meta.ino, ghost);
+        self.name_gone(meta.ino, ghost);
         let folder = self.number(store::stat_fd(&dir)?.ino);
         let _ = self.parts.cache.send(CacheEvent::Name(folder, name.to_owned()));
         Ok(())

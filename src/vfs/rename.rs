@@ -80,7 +80,7 @@ impl Vfs {
         let ghost = replaced.as_ref().and_then(Found::ghost);
         store::rename_at(&*from.dir, name, &*to_dir, new_name, replace)?;
         if let Some(replaced) = &replaced {
-            self.parts.places.unlinked(replaced.meta.ino, ghost);
+            self.name_gone(replaced.meta.ino, ghost);
             if replaced.meta.kind == EntryKind::Dir {
                 self.parts.tree.drop_dir(replaced.meta.ino);
             }

@@ -46,7 +46,7 @@ impl Vfs {
             return Err(fault);
         }
         let made = store::stat_fd(&new)?;
-        self.parts.places.unlinked(meta.ino, ghost);
+        self.name_gone(meta.ino, ghost);
         self.parts.pipeline.adopt(made.ino, ArtifactKind::File, record.path.clone(), 0, false);
         Err(Fault::Stale)
     }

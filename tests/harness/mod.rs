@@ -27,6 +27,7 @@ pub struct Mount {
     pub mnt: PathBuf,
     daemon: Option<Child>,
     options: Vec<String>,
+    program: Option<PathBuf>,
 }
 
 /// Where tests keep their stores: a real file system with leases and the immutable flag, not a tmpfs.
@@ -72,21 +73,36 @@ impl Mount {
         let more = std::env::var("SEALFS_TEST_OPTIONS").unwrap_or_default();
         let more = more.split(',').filter(|option| !option.is_empty());
         let options = options.iter().copied().chain(more).map(str::to_owned).collect();
-        let mut mount = Mount { dir, store, mnt, daemon: None, options };
+        let mut mount = Mount { dir, store, mnt, daemon: None, options, program: None };
         mount.start();
         mount
+    }
+
+    /// As [`Mount::new`], with another file as the program.
+    pub fn of_program(name: &str, policy: &str, program: &Path) -> Self {
+        let mut mount = Self::new(name, policy);
+        mount.stop();
+        mount.program = Some(program.to_owned());
+        mount.start();
+        mount
+    }
+
+    /// The daemon has ended otherwise.
+    pub fn forget(&mut self) {
+        let _ = self.daemon.take().expect("running").wait();
     }
 
     /// Starts the daemon and waits until it is mounted.
     pub fn start(&mut self) {
         assert!(self.daemon.is_none(), "already started");
         let log = fs::File::options().create(true).append(true).open(self.log_path()).expect("log");
-        let mut command = sealfs();
+        let mut command = self.program.as_ref().map_or_else(sealfs, Command::new);
         command.arg("-f").args(&self.options).arg(&self.store).arg(&self.mnt);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut daemon = command.spawn().expect("sealfs");
         let until = Instant::now() + Duration::from_secs(20);
-        while !self.is_mounted() {
+        // Mounted first, served then: the first answer waits for that.
+        while !self.is_mounted() || fs::metadata(&self.mnt).is_err() || !self.is_mounted() {
             if let Some(status) = daemon.try_wait().expect("wait") {
                 panic!("sealfs ended with {status}:\n{}", self.log());
             }
@@ -146,8 +162,13 @@ impl Mount {
     /// Kills the daemon as a crash would, and clears the dead mount.
     pub fn kill(&mut self) {
         let mut daemon = self.daemon.take().expect("running");
+        let workers = children(daemon.id());
         daemon.kill().expect("kill");
         daemon.wait().expect("wait");
+        // They die with it, but not in the same instant.
+        while workers.iter().any(|worker| Path::new(&format!("/proc/{worker}")).exists()) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let _ = Command::new("umount").arg("-l").arg(&self.mnt).stderr(Stdio::null()).status();
     }
 
@@ -435,6 +456,12 @@ pub fn eventually(what: &str, holds: impl Fn() -> bool) {
 /// Pauses.
 pub fn pause(millis: u64) {
     std::thread::sleep(Duration::from_millis(millis));
+}
+
+/// The processes that one has started.
+fn children(pid: u32) -> Vec<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().map(str::to_owned).collect()
 }
 
 /// A process that works in a mount until it is told to end: a shell script that says `ready` and then waits

@@ -1,0 +1,427 @@
+//! What the kernel knows of the live mount by number, kept where a new worker finds it: inodes, handles and
+//! backing files.
+//!
+//! A file in memory (`memfd`) that the parent owns, written by the worker: one line an event, tab-separated, each
+//! with the whole new state of its subject, so that replaying a line twice changes nothing. It outlives the worker,
+//! not the mount, and is never on disk. The first eight bytes say from where on it counts (little endian); what
+//! stands before was written anew further on and given back to the system.
+//!
+//! | line | says |
+//! | --- | --- |
+//! | `i HEX` | the kernel's first request (`FUSE_INIT`), verbatim |
+//! | `n INO PARENT GENERATION LOOKUPS NAME` | the kernel knows this inode at this place |
+//! | `u INO` | its name is gone |
+//! | `f INO LOOKUPS` | so many look-ups are left; none: forgotten |
+//! | `h HANDLE INO KIND UNIQUE PROCESS` | opened in answer to the request UNIQUE (KIND `r` reads, `w` writes, `d` folder, `c` made content) |
+//! | `l HANDLE KILLED OWN` | flushed; by a process that was dying from a signal (1); which was the one that opened it (1) |
+//! | `x HANDLE` | released |
+//! | `b INO ID` | backing file registered with the kernel |
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::FileExt;
+
+use parking_lot::Mutex;
+
+/// Room for the place from which on it counts.
+const HEAD: u64 = 8;
+/// Growth, in bytes, from which it is written anew.
+const COMPACT_AT: u64 = 256 << 20;
+
+/// An inode that the kernel knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveNode {
+    /// The folder's number.
+    pub parent: u64,
+    /// The name in it, or what it was.
+    pub name: String,
+    /// What the kernel was told beside the number.
+    pub generation: u64,
+    /// How often the kernel was told of it and has not forgotten it.
+    pub lookups: u64,
+    /// The name is gone.
+    pub unlinked: bool,
+}
+
+/// What a handle is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LiveKind {
+    /// Reads a file.
+    Reader,
+    /// Writes it, too.
+    Writer,
+    /// Lists a folder.
+    Folder,
+    /// Content that is made by the daemon.
+    Content,
+}
+
+/// A handle that the kernel has, or that was made for it and not answered yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveHandle {
+    /// What it is of.
+    pub ino: u64,
+    /// What it is for.
+    pub kind: LiveKind,
+    /// The request that it answers.
+    pub unique: u64,
+    /// Who opened it, if known.
+    pub process: Option<u32>,
+    /// Whether it was flushed.
+    pub flushed: bool,
+}
+
+/// All of it, as the last worker left it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Live {
+    /// The kernel's first request.
+    pub init: Option<Vec<u8>>,
+    /// Inodes by number.
+    pub nodes: HashMap<u64, LiveNode>,
+    /// Handles by number.
+    pub handles: BTreeMap<u64, LiveHandle>,
+    /// Highest number of a handle so far.
+    pub last_handle: u64,
+    /// Backing files by inode.
+    pub backings: HashMap<u64, u32>,
+    /// Highest number of a backing file so far.
+    pub last_backing: u32,
+    /// Inodes whose last flush came from a dying process, and whether one that opened it was.
+    pub killed: HashMap<u64, bool>,
+}
+
+struct Open {
+    file: File,
+    start: u64,
+    end: u64,
+    broken: bool,
+}
+
+/// Who keeps open inodes that have no name: nobody could find them again.
+pub trait Ghosts: Send + Sync {
+    /// Keeps one.
+    fn keep(&self, ino: u64, file: BorrowedFd<'_>);
+    /// It is not needed any more, if it was kept.
+    fn let_go(&self, ino: u64);
+}
+
+/// The writing side.
+#[derive(Default)]
+pub struct Handover {
+    /// None: nobody will ever take over. Last of all locks.
+    open: Option<Mutex<Open>>,
+    ghosts: Option<Box<dyn Ghosts>>,
+}
+
+impl std::fmt::Debug for Handover {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handover").field("kept", &self.open.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl Handover {
+    /// Goes on with `file`. Answers what is in it, too.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn take(file: File, ghosts: Box<dyn Ghosts>) -> io::Result<(Self, Live)> {
+        if file.metadata()?.len() < HEAD {
+            file.write_all_at(&HEAD.to_le_bytes(), 0)?;
+        }
+        let (live, start, end) = read(&file)?;
+        Ok((
+            Handover {
+                open: Some(Mutex::new(Open { file, start, end, broken: false })),
+                ghosts: Some(ghosts),
+            },
+            live,
+        ))
+    }
+
+    fn append(&self, line: &str) {
+        let Some(open) = &self.open else { return };
+        let mut open = open.lock();
+        if open.broken {
+            return;
+        }
+        if let Err(error) = open.file.write_all_at(line.as_bytes(), open.end) {
+            tracing::error!(%error, "what is open is not kept any more: a new worker will not know of it");
+            open.broken = true;
+            return;
+        }
+        open.end += line.len() as u64;
+        if open.end - open.start > COMPACT_AT
+            && let Err(error) = compact(&mut open)
+        {
+            tracing::warn!(%error, "the table for a new worker was not written anew");
+        }
+    }
+
+    /// The kernel's first request.
+    pub fn init(&self, request: &[u8]) {
+        let hex: String = request.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.append(&format!("i\t{hex}\n"));
+    }
+
+    /// The kernel knows an inode.
+    pub fn node(&self, ino: u64, parent: u64, generation: u64, lookups: u64, name: &str) {
+        self.append(&format!("n\t{ino}\t{parent}\t{generation}\t{lookups}\t{name}\n"));
+    }
+
+    /// An open inode lost its name.
+    pub fn keep(&self, ino: u64, file: BorrowedFd<'_>) {
+        if let Some(ghosts) = &self.ghosts {
+            ghosts.keep(ino, file);
+        }
+    }
+
+    /// The kernel has forgotten an inode without a name.
+    pub fn let_go(&self, ino: u64) {
+        if let Some(ghosts) = &self.ghosts {
+            ghosts.let_go(ino);
+        }
+    }
+
+    /// Its name is gone.
+    pub fn unlinked(&self, ino: u64) {
+        self.append(&format!("u\t{ino}\n"));
+    }
+
+    /// So many look-ups are left.
+    pub fn forget(&self, ino: u64, lookups: u64) {
+        self.append(&format!("f\t{ino}\t{lookups}\n"));
+    }
+
+    /// A handle was made.
+    pub fn opened(&self, number: u64, handle: &LiveHandle) {
+        self.append(&opened_line(number, handle));
+    }
+
+    /// A writable handle was flushed; `killed`: by a dying process; `own`: the one that had opened it.
+    pub fn flushed(&self, number: u64, killed: bool, own: bool) {
+        self.append(&format!("l\t{number}\t{}\t{}\n", u8::from(killed), u8::from(own)));
+    }
+
+    /// A handle was released.
+    pub fn released(&self, number: u64) {
+        self.append(&format!("x\t{number}\n"));
+    }
+
+    /// A backing file was registered.
+    pub fn backing(&self, ino: u64, id: u32) {
+        self.append(&format!("b\t{ino}\t{id}\n"));
+    }
+}
+
+fn opened_line(number: u64, handle: &LiveHandle) -> String {
+    let kind = match handle.kind {
+        LiveKind::Reader => 'r',
+        LiveKind::Writer => 'w',
+        LiveKind::Folder => 'd',
+        LiveKind::Content => 'c',
+    };
+    let (ino, unique, process) = (handle.ino, handle.unique, handle.process.unwrap_or(0));
+    format!("h\t{number}\t{ino}\t{kind}\t{unique}\t{process}\n")
+}
+
+fn read(file: &File) -> io::Result<(Live, u64, u64)> {
+    let mut head = [0; size_of::<u64>()];
+    file.read_exact_at(&mut head, 0)?;
+    let start = u64::from_le_bytes(head);
+    let mut reader = BufReader::with_capacity(1 << 20, file);
+    reader.seek(SeekFrom::Start(start))?;
+    let (mut live, mut end, mut line) = (Live::default(), start, Vec::new());
+    loop {
+        line.clear();
+        let count = reader.read_until(b'\n', &mut line)?;
+        // Half a line is what a worker was writing when it died: the next one writes over it.
+        if count == 0 || line.pop() != Some(b'\n') {
+            break;
+        }
+        end += count as u64;
+        if let Ok(line) = std::str::from_utf8(&line) {
+            let _ = live.replay(line);
+        }
+    }
+    Ok((live, start, end))
+}
+
+/// Writes the state behind the events, and only then says that it counts from there. Dying in between leaves the
+/// events and some of the state, which says the same once more.
+fn compact(open: &mut Open) -> io::Result<()> {
+    let (live, _, _) = read(&open.file)?;
+    let text = live.lines();
+    open.file.write_all_at(text.as_bytes(), open.end)?;
+    let start = open.end;
+    open.file.write_all_at(&start.to_le_bytes(), 0)?;
+    open.start = start;
+    open.end += text.len() as u64;
+    let page = 4096;
+    let room = (start / page).saturating_sub(1) * page;
+    let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+    if room > 0 {
+        rustix::fs::fallocate(&open.file, flags, page, room)?;
+    }
+    Ok(())
+}
+
+impl Live {
+    /// Whether no worker has served the mount yet.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.init.is_none()
+    }
+
+    fn lines(&self) -> String {
+        let mut text = String::new();
+        if let Some(init) = &self.init {
+            let hex: String = init.iter().map(|byte| format!("{byte:02x}")).collect();
+            text.push_str(&format!("i\t{hex}\n"));
+        }
+        for (ino, node) in &self.nodes {
+            let LiveNode { parent, name, generation, lookups, unlinked } = node;
+            text.push_str(&format!("n\t{ino}\t{parent}\t{generation}\t{lookups}\t{name}\n"));
+            if *unlinked {
+                text.push_str(&format!("u\t{ino}\n"));
+            }
+        }
+        // The highest number first: it is not to be given again.
+        text.push_str(&format!("h\t{0}\t0\tc\t0\t0\nx\t{0}\n", self.last_handle));
+        text.push_str(&format!("b\t0\t{}\n", self.last_backing));
+        for (ino, id) in &self.backings {
+            text.push_str(&format!("b\t{ino}\t{id}\n"));
+        }
+        for (number, handle) in &self.handles {
+            text.push_str(&opened_line(*number, handle));
+            if handle.flushed {
+                let killed = self.killed.get(&handle.ino);
+                let (by_killed, own) = (killed.is_some(), killed.copied().unwrap_or(false));
+                text.push_str(&format!("l\t{number}\t{}\t{}\n", u8::from(by_killed), u8::from(own)));
+            }
+        }
+        text
+    }
+
+    fn replay(&mut self, line: &str) -> Option<()> {
+        let (event, rest) = line.split_once('\t')?;
+        let mut fields = rest.split('\t');
+        let mut number = || fields.next()?.parse::<u64>().ok();
+        match event {
+            "i" => self.init = bytes(rest),
+            "n" => {
+                let (ino, parent, generation, lookups) = (number()?, number()?, number()?, number()?);
+                let name = fields.next()?.to_owned();
+                let node = LiveNode { parent, name, generation, lookups, unlinked: false };
+                self.nodes.insert(ino, node);
+            }
+            "u" => self.nodes.get_mut(&number()?)?.unlinked = true,
+            "f" => match (number()?, number()?) {
+                (ino, 0) => drop(self.nodes.remove(&ino)),
+                (ino, lookups) => self.nodes.get_mut(&ino)?.lookups = lookups,
+            },
+            "h" => {
+                let (handle, ino) = (number()?, number()?);
+                let kind = match fields.next()? {
+                    "r" => LiveKind::Reader,
+                    "w" => LiveKind::Writer,
+                    "d" => LiveKind::Folder,
+                    _ => LiveKind::Content,
+                };
+                let unique = fields.next()?.parse().ok()?;
+                let process = fields.next()?.parse().ok().filter(|process| *process != 0);
+                self.last_handle = self.last_handle.max(handle);
+                let opened = LiveHandle { ino, kind, unique, process, flushed: false };
+                self.handles.insert(handle, opened);
+            }
+            "l" => {
+                let (handle, killed, own) = (number()?, number()?, number()?);
+                let handle = self.handles.get_mut(&handle)?;
+                handle.flushed = true;
+                let before = self.killed.remove(&handle.ino);
+                if killed == 1 {
+                    self.killed.insert(handle.ino, before.unwrap_or(false) || own == 1);
+                } else if before == Some(true) {
+                    self.killed.insert(handle.ino, true);
+                }
+            }
+            "x" => {
+                let gone = self.handles.remove(&number()?)?;
+                if !self.handles.values().any(|handle| handle.ino == gone.ino) {
+                    self.killed.remove(&gone.ino);
+                }
+            }
+            "b" => {
+                let (ino, id) = (number()?, u32::try_from(number()?).ok()?);
+                self.last_backing = self.last_backing.max(id);
+                if ino != 0 {
+                    self.backings.insert(ino, id);
+                }
+            }
+            _ => {}
+        }
+        Some(())
+    }
+}
+
+fn bytes(hex: &str) -> Option<Vec<u8>> {
+    let digits = hex.as_bytes();
+    let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    digits.chunks(2).map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct NoGhosts;
+
+    impl Ghosts for NoGhosts {
+        fn keep(&self, _: u64, _: BorrowedFd<'_>) {}
+        fn let_go(&self, _: u64) {}
+    }
+
+    fn handle(ino: u64, kind: LiveKind) -> LiveHandle {
+        LiveHandle { ino, kind, unique: 77, process: Some(5), flushed: false }
+    }
+
+    #[test]
+    fn the_next_worker_finds_what_the_kernel_knows() {
+        let file = tempfile::tempfile().unwrap();
+        let (kept, live) = Handover::take(file.try_clone().unwrap(), Box::new(NoGhosts)).unwrap();
+        assert!(live.is_new());
+        kept.init(&[0, 255, 16]);
+        kept.node(10, 1, 0, 1, "a b");
+        kept.node(10, 1, 0, 3, "a b");
+        kept.node(11, 10, 2, 1, "gone");
+        kept.unlinked(11);
+        kept.node(12, 10, 0, 2, "forgotten");
+        kept.forget(12, 0);
+        kept.opened(1, &handle(10, LiveKind::Writer));
+        kept.opened(2, &handle(10, LiveKind::Reader));
+        kept.backing(10, 4);
+        kept.flushed(1, true, true);
+        kept.opened(9, &handle(11, LiveKind::Folder));
+        kept.released(9);
+        let (again, live) = Handover::take(file.try_clone().unwrap(), Box::new(NoGhosts)).unwrap();
+        assert_eq!(live.init.as_deref(), Some(&[0, 255, 16][..]));
+        assert_eq!(live.nodes.len(), 2);
+        assert!(live.nodes[&11].unlinked && live.nodes[&11].generation == 2);
+        assert_eq!((live.nodes[&10].lookups, live.nodes[&10].name.as_str()), (3, "a b"));
+        assert_eq!((live.handles.len(), live.last_handle, live.backings[&10]), (2, 9, 4));
+        assert!(live.handles[&1].flushed && live.killed[&10]);
+
+        // Half a line of a dying worker, and writing anew.
+        let end = again.open.as_ref().unwrap().lock().end;
+        file.write_all_at(b"x\t1", end).unwrap();
+        again.forget(10, 2);
+        compact(&mut again.open.as_ref().unwrap().lock()).unwrap();
+        again.released(2);
+        let (_, after) = Handover::take(file, Box::new(NoGhosts)).unwrap();
+        let mut expected = live;
+        expected.handles.remove(&2);
+        expected.nodes.get_mut(&10).unwrap().lookups = 2;
+        assert_eq!(after, expected);
+    }
+}
