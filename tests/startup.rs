@@ -443,19 +443,29 @@ fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
         .arg(&place.store)
         .arg(&place.mnt)
         .env("NOTIFY_SOCKET", &socket)
+        .env("WATCHDOG_USEC", "3000000")
         .stderr(Stdio::null())
         .spawn()
         .expect("sealfs");
-    let mut message = [0u8; 256];
+    let (mut message, mut fed) = ([0u8; 256], 0);
     let mut next = || {
-        let size = inbox.recv(&mut message).expect("a message");
-        String::from_utf8_lossy(&message[..size]).into_owned()
+        loop {
+            let size = inbox.recv(&mut message).expect("a message");
+            let text = String::from_utf8_lossy(&message[..size]).into_owned();
+            if text != "WATCHDOG=1" {
+                return (text, fed);
+            }
+            fed += 1;
+        }
     };
-    assert!(next().contains("READY=1"));
+    assert!(next().0.contains("READY=1"));
+    harness::pause(2500);
     assert!(is_mounted(&place.mnt));
     fs::write(place.mnt.join("x"), "x").expect("write");
     run(Command::new("kill").arg(daemon.id().to_string()));
-    assert!(next().contains("STOPPING=1"));
+    let (text, fed) = next();
+    assert!(text.contains("STOPPING=1"));
+    assert!(fed >= 2, "the watchdog was fed {fed} times");
     assert_eq!(daemon.wait().expect("wait").code(), Some(0));
 }
 

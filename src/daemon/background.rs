@@ -74,6 +74,13 @@ fn detach(log: &std::path::Path) -> std::io::Result<()> {
     std::env::set_current_dir("/")
 }
 
+/// Says that the service is well, if systemd watches that (`WATCHDOG_USEC`; sd_watchdog_enabled(3)).
+pub fn feed_watchdog() {
+    if std::env::var_os("WATCHDOG_USEC").is_some() {
+        notify_systemd("WATCHDOG=1");
+    }
+}
+
 /// Tells systemd, if it asked (`NOTIFY_SOCKET`; sd_notify(3)).
 pub fn notify_systemd(state: &str) {
     use std::os::linux::net::SocketAddrExt;

@@ -67,7 +67,7 @@ enum End {
 
 /// Serves the store on the mount point until that is unmounted or the process is told to end.
 pub fn run(args: &Args, options: &Options) -> Result<(), StartError> {
-    serve::begin_process();
+    serve::begin_process()?;
     let layout = Layout::open(&args.store).map_err(|error| StartError::failed(error.to_string()))?;
     let mountpoint = super::mountpoint::check(&args.mountpoint, layout.root(), options)?;
     let who = format!("sealfs (process {}), mounted on {}", std::process::id(), mountpoint.display());
@@ -216,7 +216,7 @@ impl Keeper {
                 why = Some(format!("it was silent for {} s", SILENCE.as_secs()));
                 kill(worker, rustix::process::Signal::KILL);
             }
-            background::notify_systemd("WATCHDOG=1");
+            background::feed_watchdog();
             self.signals.wait(Some(link), Duration::from_secs(1));
         }
     }
@@ -309,7 +309,7 @@ impl Signals {
             if left.is_zero() {
                 return false;
             }
-            background::notify_systemd("WATCHDOG=1");
+            background::feed_watchdog();
             self.wait(None, left.min(Duration::from_secs(1)));
         }
     }

@@ -13,6 +13,7 @@ mod keys;
 mod link;
 mod mount;
 mod mountpoint;
+mod privileges;
 mod recover;
 mod serve;
 mod worker;

@@ -16,7 +16,9 @@ use super::args::Options;
 use super::housekeeping::Housekeeper;
 use super::link::Message;
 use super::worker::{self, Start};
-use super::{Args, StartError, background, exporting, handshake, keys, mount, mountpoint, recover};
+use super::{
+    Args, StartError, background, exporting, handshake, keys, mount, mountpoint, privileges, recover,
+};
 use crate::clock::{Clock, SystemTime, TimeSource};
 use crate::control::{About, Listener};
 use crate::crypto;
@@ -39,16 +41,17 @@ fn failed(what: impl std::fmt::Display, error: impl std::fmt::Display) -> StartE
 }
 
 /// What every process of sealfs that serves does first.
-pub fn begin_process() {
+pub fn begin_process() -> Result<(), StartError> {
     let filter = EnvFilter::try_from_env("SEALFS_LOG").unwrap_or_else(|_| EnvFilter::new("info,fuser=error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     ignore_lease_breaks();
     raise_descriptors();
+    privileges::drop_most().map_err(|error| failed("dropping privileges", error))
 }
 
 /// Runs the daemon until it is unmounted or told to end: all in one process, so that its death ends the mount.
 pub fn run_alone(args: &Args, options: &Options) -> Result<(), StartError> {
-    begin_process();
+    begin_process()?;
     let layout = Layout::open(&args.store).map_err(|error| StartError::failed(error.to_string()))?;
     let mountpoint = mountpoint::check(&args.mountpoint, layout.root(), options)?;
     let who = format!("sealfs (process {}), mounted on {}", std::process::id(), mountpoint.display());
@@ -58,7 +61,7 @@ pub fn run_alone(args: &Args, options: &Options) -> Result<(), StartError> {
 
 /// Serves a mount that the parent process holds, from its beginning or where another worker died.
 pub fn run_worker(args: &Args, options: &Options) -> Result<(), StartError> {
-    begin_process();
+    begin_process()?;
     let start = worker::inherit().map_err(|error| failed("taking over", error))?;
     let layout = Layout::open(&args.store).map_err(|error| StartError::failed(error.to_string()))?;
     // Checked by the parent; to ask now would ask this process.
