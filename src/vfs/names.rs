@@ -111,7 +111,11 @@ impl Vfs {
                 let (staged, staging) = (self.staged_name(), self.parts.staging.root());
                 let meta = super::copy::copy_file(&file, staging, &staged)?;
                 let still = self.lives().namespace.write();
+                // Before it can be seen: a worker that takes over in between must know what it is.
+                let journal = self.parts.pipeline.journal();
+                journal.closed(meta.ino, &self.parts.places.path(parent).ok_or(Fault::Stale)?.join(name));
                 if let Err(error) = store::rename_at(staging, &staged, &*dir, name, false) {
+                    journal.over([meta.ino]);
                     let _ = store::remove_at(staging, &staged, false);
                     return Err(error.into());
                 }

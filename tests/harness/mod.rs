@@ -63,7 +63,16 @@ impl Mount {
     ///
     /// `SEALFS_TEST_OPTIONS`, separated by commas, is added to them (`-o,passthrough=off`).
     pub fn with(name: &str, policy: &str, options: &[&str]) -> Self {
-        let dir = scratch(name);
+        Self::made(scratch(name), policy, options)
+    }
+
+    /// As [`Mount::new`], in this folder.
+    pub fn at(dir: &Path, policy: &str) -> Self {
+        fs::create_dir(dir).expect("folder");
+        Self::made(dir.to_owned(), policy, &[])
+    }
+
+    fn made(dir: PathBuf, policy: &str, options: &[&str]) -> Self {
         let (store, mnt) = (dir.join("store"), dir.join("mnt"));
         fs::create_dir(&mnt).expect("mount point");
         let made = sealctl().arg("init").arg(&store).args(["--origin", "test.example/store"]).output();
