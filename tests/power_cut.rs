@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::Mount;
 
@@ -112,7 +112,12 @@ fn survives_power_cuts(kind: &str) {
                 std::thread::spawn(move || work(&mnt, &format!("f{cut}-{who}"), &stop, &reported))
             })
             .collect();
-        std::thread::sleep(Duration::from_millis(100 + u64::from(cut) * 37 % 200));
+        // From the first seal on, that may take its time on a busy machine.
+        let until = Instant::now() + Duration::from_secs(20);
+        while reported.lock().expect("lock").is_empty() && Instant::now() < until {
+            harness::pause(1);
+        }
+        std::thread::sleep(Duration::from_millis(u64::from(cut) * 37 % 200));
         stop.store(true, Ordering::SeqCst);
         image.cut();
         mount.kill();

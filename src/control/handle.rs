@@ -80,8 +80,20 @@ pub(super) fn item(send: Items<'_>, value: &impl serde::Serialize) -> Result<(),
 }
 
 impl Asked<'_> {
-    /// Does it, and hands over the items of the answer.
+    /// Does it, and hands over the items of the answer. What it changed can be seen in the mount by then.
     pub fn answer(&self, request: Request, send: Items<'_>) -> Result<(), Refused> {
+        let changes = matches!(
+            request,
+            Request::Retain { .. } | Request::Hold { .. } | Request::Purge { dry_run: false }
+        );
+        let done = self.done(request, send);
+        if changes {
+            self.vfs.wait_for_caches();
+        }
+        done
+    }
+
+    fn done(&self, request: Request, send: Items<'_>) -> Result<(), Refused> {
         match request {
             Request::Status => item(send, &self.about.status()),
             Request::Flush => self.flush(),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
+use super::memory::Memory;
 use crate::ledger::{Actor, Change, Ending, LedgerError};
 use crate::model::RelPath;
 use crate::policy::{Expired, Policy};
@@ -38,6 +39,7 @@ impl Housekeeper {
     /// Runs until stopped; then writes down what is left.
     pub fn run(&self) {
         let (mut ticks, mut anchored, mut swept) = (0u64, Instant::now(), Instant::now());
+        let mut memory = Memory::default();
         // Nothing seen yet: it may have changed since it was read, before this thread ran.
         let mut seen = None;
         while !self.stopped.load(Ordering::Acquire) {
@@ -48,6 +50,7 @@ impl Housekeeper {
                 continue;
             }
             self.each_second();
+            memory.known(self.vfs.parts().places.len());
             if ticks >= CLAIMED_BY {
                 self.settle_unclaimed();
             }

@@ -11,6 +11,7 @@ mod housekeeping;
 mod keeper;
 mod keys;
 mod link;
+mod memory;
 mod mount;
 mod mountpoint;
 mod privileges;

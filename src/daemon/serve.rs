@@ -2,8 +2,8 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use fuser::Session;
@@ -27,7 +27,7 @@ use crate::ledger::{Change, Exporter, Index, check_rollback, log_keys};
 use crate::model::Origin;
 use crate::policy::{Current, Policy};
 use crate::provenance::{self, Observer, Settings};
-use crate::seal::{Journal, Life, Lives, Pipeline, SealEvent, Setup};
+use crate::seal::{Journal, Life, Lives, Pipeline, Setup};
 use crate::store::{self, Abilities, Layout, LockError, Places, StoreLock, SystemNames, Tree};
 use crate::vfs::{CacheEvent, Notes, NotesInbox, Parts, Refusals, Vfs};
 
@@ -76,9 +76,16 @@ fn serve(
     mountpoint: &Path,
     mut start: Option<Start>,
 ) -> Result<(), StartError> {
-    let (events, seen) = crossbeam_channel::unbounded();
+    // The kernel is told of seals through this, once there is one to be told.
+    let kernel = Arc::new(OnceLock::<fuser::Notifier>::new());
+    let to_kernel = Arc::clone(&kernel);
+    let sealed = Box::new(move |ino| {
+        if let Some(notifier) = to_kernel.get() {
+            crate::fuse::attributes_changed(notifier, ino);
+        }
+    });
     let (cache, told) = crossbeam_channel::unbounded();
-    let built = build(layout, args, options, events, cache.clone(), start.as_mut())?;
+    let built = build(layout, args, options, sealed, cache, start.as_mut())?;
     let vfs = Arc::clone(&built.vfs);
 
     let wishes = Arc::new(Wishes::default());
@@ -110,12 +117,8 @@ fn serve(
     }
 
     let notifier = session.notifier();
+    let _ = kernel.set(session.notifier());
     spawn("notify", move || crate::fuse::run_notifier(&notifier, &told))?;
-    spawn("events", move || {
-        for SealEvent::Sealed(record) in seen {
-            let _ = cache.send(CacheEvent::Attributes(record.ino));
-        }
-    })?;
 
     let export_error = exporting::ExportError::default();
     let exporting = built
@@ -219,7 +222,7 @@ fn build(
     layout: &Layout,
     args: &Args,
     options: &Options,
-    events: crossbeam_channel::Sender<SealEvent>,
+    sealed: Box<dyn Fn(u64) + Send + Sync>,
     cache: crossbeam_channel::Sender<CacheEvent>,
     start: Option<&mut Start>,
 ) -> Result<Built, StartError> {
@@ -290,7 +293,7 @@ fn build(
         journal,
         abilities,
         read_only: options.read_only,
-        events,
+        sealed,
     };
     let pipeline = Pipeline::start(setup).map_err(|error| failed("pipeline", error))?;
     let live = start.as_ref().map(|start| &start.live).filter(|live| !live.is_new());

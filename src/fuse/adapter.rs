@@ -382,7 +382,9 @@ impl Filesystem for Adapter {
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        reply.opened(FileHandle(self.vfs.open_dir(caller(req), ino.0)), FopenFlags::empty());
+        let (handle, kept) = self.vfs.open_dir(caller(req), ino.0);
+        let flags = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
+        reply.opened(FileHandle(handle), if kept { flags } else { FopenFlags::empty() });
     }
 
     fn readdir(&self, _: &Request, _: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {

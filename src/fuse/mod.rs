@@ -9,5 +9,5 @@ mod notify;
 mod passthrough;
 
 pub use adapter::{Adapter, Wishes};
-pub use notify::run as run_notifier;
+pub use notify::{attributes_changed, run as run_notifier};
 pub use passthrough::{Backings, works as passthrough_works};

@@ -10,13 +10,25 @@ use crate::vfs::CacheEvent;
 /// Runs until every sender is gone.
 pub fn run(notifier: &Notifier, events: &Receiver<CacheEvent>) {
     for event in events {
-        let told = match &event {
+        let told = match event {
             // A negative offset: attributes only, what is cached of the content stays.
-            CacheEvent::Attributes(ino) => notifier.inval_inode(INodeNo(*ino), -1, 0),
-            CacheEvent::Name(parent, name) => notifier.inval_entry(INodeNo(*parent), OsStr::new(name)),
+            CacheEvent::Attributes(ino) => notifier.inval_inode(INodeNo(ino), -1, 0),
+            CacheEvent::Name(parent, name) => notifier.inval_entry(INodeNo(parent), OsStr::new(&name)),
+            CacheEvent::Told(tell) => {
+                let _ = tell.send(());
+                Ok(())
+            }
         };
         if let Err(error) = told {
-            tracing::debug!(?event, %error, "the kernel did not take a notification");
+            tracing::debug!(%error, "the kernel did not take a notification");
         }
+    }
+}
+
+/// Tells the kernel at once that attributes of an inode changed. Attributes only, which takes no lock that a request may
+/// hold: safe from any thread that serves none.
+pub fn attributes_changed(notifier: &Notifier, ino: u64) {
+    if let Err(error) = notifier.inval_inode(INodeNo(ino), -1, 0) {
+        tracing::trace!(ino, %error, "the kernel did not take a notification");
     }
 }

@@ -23,8 +23,9 @@ pub struct Identity {
     pub pid: u32,
     /// When it started, in clock ticks since boot (field 22).
     pub start: u64,
-    /// Where its arguments lie (field 48): execve(2) moves them.
-    pub arguments_at: u64,
+    /// Where code, stack, data, arguments and environment begin and end (fields 26 to 28 and 45 to 51): execve(2) moves
+    /// them, and where addresses are not random another program still has other sizes.
+    pub layout: [u64; 10],
 }
 
 /// What `/proc/PID/stat` says.
@@ -40,15 +41,24 @@ pub struct Stat {
 
 /// Reads `/proc/PID/stat`; none if there is no such process.
 pub fn stat(pid: u32) -> Option<Stat> {
-    let text = read(&format!("/proc/{pid}/stat"), 4096)?;
+    parse(&read(&format!("/proc/{pid}/stat"), 4096)?)
+}
+
+/// Reads the text of `/proc/PID/stat`.
+pub fn parse(text: &[u8]) -> Option<Stat> {
     // The command (field 2) is in parentheses and may hold anything, parentheses too.
     let end = text.iter().rposition(|byte| *byte == b')')?;
+    let pid: u64 = std::str::from_utf8(text.split(|byte| *byte == b' ').next()?).ok()?.parse().ok()?;
     let rest = std::str::from_utf8(&text[end + 1..]).ok()?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
     let number = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u64>().ok());
     let small = |field: usize| number(field).and_then(|number| u32::try_from(number).ok());
     Some(Stat {
-        identity: Identity { pid, start: number(22)?, arguments_at: number(48).unwrap_or(0) },
+        identity: Identity {
+            pid: u32::try_from(pid).ok()?,
+            start: number(22)?,
+            layout: [26, 27, 28, 45, 46, 47, 48, 49, 50, 51].map(|field| number(field).unwrap_or(0)),
+        },
         parent: small(4)?,
         session: small(6).unwrap_or(0),
     })

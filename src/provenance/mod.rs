@@ -9,6 +9,7 @@ mod executable;
 mod mask;
 mod observer;
 mod process;
+mod recent;
 mod writer;
 
 pub use claims::{ALLOWED, Claims, claims, pick};

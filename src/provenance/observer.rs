@@ -14,6 +14,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use super::chain::{self, Identity};
 use super::executable::Executables;
 use super::process::thread_group;
+use super::recent::Recent;
 use super::writer::{Settings, Writer};
 
 /// How long a look may take.
@@ -128,6 +129,7 @@ struct Shared {
     queue: Queue,
     settings: RwLock<Settings>,
     known: Mutex<HashMap<Identity, Arc<Writer>>>,
+    recent: Recent,
     executables: Executables,
     /// Looks that were asked for, for the deadline.
     pending: Mutex<Vec<Weak<Observation>>>,
@@ -152,6 +154,7 @@ impl Observer {
             queue: Queue::default(),
             settings: RwLock::new(settings),
             known: Mutex::default(),
+            recent: Recent::default(),
             executables: Executables::default(),
             pending: Mutex::default(),
             threads: AtomicUsize::new(0),
@@ -173,12 +176,28 @@ impl Observer {
             (settings.env, settings.arguments) = (env, arguments);
             drop(settings);
             self.shared.known.lock().clear();
+            self.shared.recent.clear();
         }
     }
 
-    /// Begins to look at the process that this thread belongs to. Costs microseconds; reads nothing.
+    /// Begins to look at the process that this thread belongs to. Costs microseconds. The thread must be waiting in a call
+    /// of ours that this is done for (see [`super::recent`]).
     #[must_use]
     pub fn observe(&self, pid: u32) -> Arc<Observation> {
+        self.observe_process(pid).0
+    }
+
+    /// As [`Observer::observe`], with the number of the thread's process, if that can be told.
+    #[must_use]
+    pub fn observe_process(&self, pid: u32) -> (Arc<Observation>, Option<u32>) {
+        if let Some((writer, process)) = self.shared.recent.find(pid) {
+            let state = Mutex::new(State::Done(Outcome::Known(writer)));
+            return (Arc::new(Observation { pid, begun: Instant::now(), state }), Some(process));
+        }
+        (self.begin(pid), thread_group(pid))
+    }
+
+    fn begin(&self, pid: u32) -> Arc<Observation> {
         let state = Mutex::new(State::Looking(Vec::new()));
         let observation = Arc::new(Observation { pid, begun: Instant::now(), state });
         if pid == 0 {
@@ -215,6 +234,9 @@ fn work(shared: &Shared) {
         }
         shared.busy.lock().insert(me, Instant::now());
         let outcome = shared.look(observation.pid);
+        if let Outcome::Known(writer) = &outcome {
+            shared.recent.remember(observation.pid, writer.process(), writer);
+        }
         observation.done(outcome);
         shared.busy.lock().remove(&me);
         // It hung, and another has its place.

@@ -26,6 +26,9 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Writer {
     json: Value,
+    process: u32,
+    /// See [`Identity::layout`].
+    layout: [u64; 10],
     /// What is made of it, once; see [`Writer::made_once`].
     made: OnceLock<Arc<str>>,
 }
@@ -35,6 +38,16 @@ impl Writer {
     #[must_use]
     pub fn to_json(&self) -> &Value {
         &self.json
+    }
+
+    /// Its number.
+    pub(super) fn process(&self) -> u32 {
+        self.process
+    }
+
+    /// Where its program lies.
+    pub(super) fn layout(&self) -> [u64; 10] {
+        self.layout
     }
 
     /// A text that is made of this writer alone, kept from the first time on.
@@ -94,7 +107,7 @@ impl Writer {
             let (unit, container) = (unit(&cgroup), container(&cgroup));
             json["cgroup"] = json!({ "path": cgroup, "unit": unit, "container": container });
         }
-        Ok(Writer { json, made: OnceLock::new() })
+        Ok(Writer { json, process: pid, layout: before.identity.layout, made: OnceLock::new() })
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::digest::Content;
 use super::life::{Life, Phase};
 use super::observed::Observed;
-use super::pipeline::{HashedReceiver, Inner, SealEvent, tell_all};
+use super::pipeline::{HashedReceiver, Inner, tell_all};
 use crate::crypto::{self, dsse, sshsig};
 use crate::durable;
 use crate::ledger::{AttachmentKind, Batch, Committed, LedgerError, NewSeal, StatementDigests};
@@ -348,7 +348,7 @@ fn publish(inner: &Inner, frozen: Vec<FrozenFile>, committed: Vec<Committed>) {
         inner.setup.lives.end(&file.hashed.life);
         drop(file);
         tracing::debug!(path = %record.path, index = record.log_index, "sealed");
-        let _ = inner.setup.events.send(SealEvent::Sealed(Arc::clone(&record)));
+        (inner.setup.sealed)(record.ino);
         tell_all(waiters, &Ok(record));
     }
 }

@@ -33,7 +33,7 @@ pub use life::{Life, LifeState, NotSealed, Outcome, Phase, Waiter, Writer};
 pub use lines::{LinesError, change_payload, provenance_payload, render_lines};
 pub use lives::Lives;
 pub use observed::Observed;
-pub use pipeline::{Counts, Demand, Pipeline, SealEvent, Setup};
+pub use pipeline::{Counts, Demand, Pipeline, Setup};
 pub use retain::Retention;
 pub use rotate::{KeyFiles, RotateError, Rotation, current as current_key};
 pub use trace::{COMMIT_MIN, Query, TraceView, trace};

@@ -20,7 +20,7 @@ use super::queue::Queue;
 use super::timer::Timer;
 use crate::clock::Clock;
 use crate::ledger::Index;
-use crate::model::{ArtifactKind, Event, Illegal, RelPath, SealRecord, SealTrigger, State, Timestamp};
+use crate::model::{ArtifactKind, Event, Illegal, RelPath, SealTrigger, State, Timestamp};
 use crate::policy::Current;
 use crate::provenance::Observation;
 use crate::store::{Abilities, Tree};
@@ -56,15 +56,9 @@ pub struct Setup {
     pub abilities: Abilities,
     /// Whether nothing may be sealed or written down.
     pub read_only: bool,
-    /// Where seals are told, for the kernel's caches.
-    pub events: Sender<SealEvent>,
-}
-
-/// What others may want to know.
-#[derive(Debug, Clone)]
-pub enum SealEvent {
-    /// A seal is durable.
-    Sealed(Arc<SealRecord>),
+    /// Told of the inode of each seal that is durable, before whoever waits for it: what the kernel has cached of it
+    /// shows no retention. Called from the committer's thread; must not wait for requests of the kernel.
+    pub sealed: Box<dyn Fn(u64) + Send + Sync>,
 }
 
 /// How a seal is asked for.

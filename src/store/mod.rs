@@ -8,6 +8,7 @@ mod handover;
 mod layout;
 mod lock;
 mod names;
+mod nodes;
 mod places;
 mod probe;
 mod tree;

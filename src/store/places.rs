@@ -11,6 +11,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::handover::{Handover, Live};
+use super::nodes::{Node, Nodes};
 use crate::model::RelPath;
 
 /// The root's number.
@@ -25,25 +26,19 @@ pub struct Place {
     pub name: String,
 }
 
-#[derive(Debug)]
-struct Node {
-    parent: u64,
-    name: Box<str>,
-    /// How often the kernel was told of it and has not forgotten it.
-    lookups: u64,
-    generation: u64,
-    /// The name is gone; only what is open still reaches it.
-    unlinked: bool,
-    /// Keeps the inode (`O_PATH`) while the kernel remembers it without a name: its number must not come
-    /// again for another file, and who has just looked it up may still open it.
-    ghost: Option<Arc<OwnedFd>>,
+#[derive(Debug, Default)]
+struct Known {
+    nodes: Nodes,
+    /// Keep inodes (`O_PATH`) that the kernel remembers without a name: their numbers must not come again for
+    /// other files, and who has just looked one up may still open it.
+    ghosts: HashMap<u64, Arc<OwnedFd>>,
 }
 
 /// The table of inodes that the kernel knows. Each call is atomic; what must stay true over several calls
 /// (no rename in between) is the caller's lock.
 #[derive(Debug, Default)]
 pub struct Places {
-    nodes: Mutex<HashMap<u64, Node>>,
+    known: Mutex<Known>,
     /// What is known here, for a worker that takes over.
     handover: Arc<Handover>,
 }
@@ -52,13 +47,21 @@ impl Places {
     /// As the last worker left it; `ghosts`: what it kept of inodes without a name.
     #[must_use]
     pub fn restore(live: &Live, mut ghosts: HashMap<u64, OwnedFd>, handover: Arc<Handover>) -> Self {
-        let node = |(ino, node): (&u64, &super::handover::LiveNode)| {
-            let ghost = node.unlinked.then(|| ghosts.remove(ino).map(Arc::new)).flatten();
-            let (parent, name) = (node.parent, node.name.as_str().into());
-            let (lookups, generation, unlinked) = (node.lookups, node.generation, node.unlinked);
-            (*ino, Node { parent, name, lookups, generation, unlinked, ghost })
-        };
-        Places { nodes: Mutex::new(live.nodes.iter().map(node).collect()), handover }
+        let mut known = Known::default();
+        for (ino, node) in &live.nodes {
+            if let Some(ghost) = node.unlinked.then(|| ghosts.remove(ino)).flatten() {
+                known.ghosts.insert(*ino, Arc::new(ghost));
+            }
+            known.nodes.insert(Node {
+                ino: *ino,
+                parent: node.parent,
+                name: node.name.as_str().into(),
+                lookups: node.lookups,
+                generation: u32::try_from(node.generation).unwrap_or(u32::MAX),
+                unlinked: node.unlinked,
+            });
+        }
+        Places { known: Mutex::new(known), handover }
     }
 
     /// The kernel is told of `ino` at this place, `times` over; answers the generation to tell it.
@@ -66,41 +69,43 @@ impl Places {
         if ino == ROOT {
             return 0;
         }
-        let mut nodes = self.nodes.lock();
-        let node = nodes.entry(ino).or_insert_with(|| Node {
-            parent,
-            name: name.into(),
-            lookups: 0,
-            generation: 0,
-            unlinked: false,
-            ghost: None,
-        });
+        let mut known = self.known.lock();
+        let Known { nodes, ghosts } = &mut *known;
+        if nodes.get(ino).is_none() {
+            let name = name.into();
+            nodes.insert(Node { ino, parent, name, lookups: 0, generation: 0, unlinked: false });
+        }
+        // As many as can be numbered are there: the kernel has run out of memory long before.
+        let Some(node) = nodes.get_mut(ino) else { return 0 };
         if node.unlinked {
             node.unlinked = false;
-            node.ghost = None;
             node.generation += 1;
+            ghosts.remove(&ino);
         }
         if node.parent != parent || &*node.name != name {
             node.parent = parent;
             node.name = name.into();
         }
         node.lookups += times;
-        self.handover.node(ino, parent, node.generation, node.lookups, name);
-        node.generation
+        let generation = u64::from(node.generation);
+        self.handover.node(ino, parent, generation, node.lookups, name);
+        generation
     }
 
     /// The kernel forgets `times` look-ups; answers whether it knows the inode no longer.
     pub fn forget(&self, ino: u64, times: u64) -> bool {
-        let mut nodes = self.nodes.lock();
-        let Some(node) = nodes.get_mut(&ino) else { return true };
+        let mut known = self.known.lock();
+        let Some(node) = known.nodes.get_mut(ino) else { return true };
         node.lookups = node.lookups.saturating_sub(times);
         self.handover.forget(ino, node.lookups);
         if node.lookups > 0 {
             return false;
         }
-        let gone = nodes.remove(&ino);
+        let gone = known.nodes.remove(ino);
+        let ghost = known.ghosts.remove(&ino);
         // Its last descriptor may be closed here, which frees the blocks of a file: not under the lock.
-        drop(nodes);
+        drop(known);
+        drop(ghost);
         if gone.is_some_and(|node| node.unlinked) {
             self.handover.let_go(ino);
         }
@@ -109,17 +114,17 @@ impl Places {
 
     /// Where the inode stands; `None` if its name is gone, or it was never told of.
     pub fn place(&self, ino: u64) -> Option<Place> {
-        let nodes = self.nodes.lock();
-        let node = nodes.get(&ino).filter(|node| !node.unlinked)?;
+        let known = self.known.lock();
+        let node = known.nodes.get(ino).filter(|node| !node.unlinked)?;
         Some(Place { parent: node.parent, name: node.name.as_ref().to_owned() })
     }
 
     /// The path from the root; `None` if the name, or one above it, is gone.
     pub fn path(&self, ino: u64) -> Option<RelPath> {
-        let nodes = self.nodes.lock();
+        let known = self.known.lock();
         let (mut parts, mut at) = (Vec::new(), ino);
         while at != ROOT {
-            let node = nodes.get(&at).filter(|node| !node.unlinked)?;
+            let node = known.nodes.get(at).filter(|node| !node.unlinked)?;
             parts.push(&*node.name);
             at = node.parent;
         }
@@ -128,30 +133,31 @@ impl Places {
 
     /// The name was renamed.
     pub fn moved(&self, ino: u64, parent: u64, name: &str) {
-        if let Some(node) = self.nodes.lock().get_mut(&ino) {
+        if let Some(node) = self.known.lock().nodes.get_mut(ino) {
             node.parent = parent;
             node.name = name.into();
-            self.handover.node(ino, parent, node.generation, node.lookups, name);
+            self.handover.node(ino, parent, u64::from(node.generation), node.lookups, name);
         }
     }
 
     /// The name is gone; `ghost`, opened before, keeps the inode while the kernel remembers it.
     pub fn unlinked(&self, ino: u64, ghost: Option<OwnedFd>) {
-        if let Some(node) = self.nodes.lock().get_mut(&ino) {
+        let mut known = self.known.lock();
+        if let Some(node) = known.nodes.get_mut(ino) {
             node.unlinked = true;
             self.handover.unlinked(ino);
-            node.ghost = ghost.map(Arc::new);
+            known.ghosts.extend(ghost.map(|ghost| (ino, Arc::new(ghost))));
         }
     }
 
     /// What keeps an inode whose name is gone.
     pub fn ghost(&self, ino: u64) -> Option<Arc<OwnedFd>> {
-        self.nodes.lock().get(&ino)?.ghost.clone()
+        self.known.lock().ghosts.get(&ino).cloned()
     }
 
     /// How many inodes the kernel knows.
     pub fn len(&self) -> usize {
-        self.nodes.lock().len()
+        self.known.lock().nodes.len()
     }
 
     /// Whether the kernel knows none.

@@ -49,12 +49,13 @@ fn kind(of: EntryKind) -> Option<Kind> {
 }
 
 impl Vfs {
-    /// Opens a folder for listing.
+    /// Opens a folder for listing. Answers whether the kernel may keep what it is told of it: all changes come
+    /// through it, or it is told; but not that a seal brings sidecars, where these are listed.
     #[must_use]
-    pub fn open_dir(&self, caller: Caller, ino: u64) -> u64 {
+    pub fn open_dir(&self, caller: Caller, ino: u64) -> (u64, bool) {
         let handle = self.handles.number();
-        self.handles.add(handle, ino, caller, Handle::Dir { ino, listing: OnceLock::new() });
-        handle
+        self.handles.add(handle, ino, caller, None, Handle::Dir { ino, listing: OnceLock::new() });
+        (handle, !special::is_special(ino) && !self.parts.policy.get().sidecars_listed)
     }
 
     /// Closes it.

@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 
 use super::dirs::Listing;
 use super::{Caller, Fault};
-use crate::provenance;
 use crate::store::{Handover, LiveHandle, LiveKind};
 
 /// The one read-only descriptor of an inode while any handle of it is open. Passthrough is registered on it
@@ -76,15 +75,14 @@ impl Handles {
         self.next.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// A handle made in answer to a request of `caller`; `ino`: of what.
-    pub fn add(&self, number: u64, ino: u64, caller: Caller, handle: Handle) {
+    /// A handle made in answer to a request of `caller`; `ino`: of what; `process`: who opened it, where it writes.
+    pub fn add(&self, number: u64, ino: u64, caller: Caller, process: Option<u32>, handle: Handle) {
         let kind = match &handle {
             Handle::File { writable: true, .. } => LiveKind::Writer,
             Handle::File { .. } => LiveKind::Reader,
             Handle::Content(_) => LiveKind::Content,
             Handle::Dir { .. } => LiveKind::Folder,
         };
-        let process = if kind == LiveKind::Writer { provenance::thread_group(caller.pid) } else { None };
         let told = LiveHandle { ino, kind, unique: caller.unique(), process, flushed: false };
         let mut open = self.open.lock();
         self.handover.opened(number, &told);

@@ -89,18 +89,23 @@ impl Caller {
 pub type Done<T> = Box<dyn FnOnce(Result<T, Fault>) + Send>;
 
 /// What the kernel's caches must be told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum CacheEvent {
     /// Attributes of this inode changed without the kernel's doing.
     Attributes(u64),
     /// This name in this folder is gone.
     Name(u64, String),
+    /// All that came before was told: somebody waits for that.
+    Told(Sender<()>),
 }
 
 /// How long the kernel may keep what it was told of a file that is sealed.
 pub const SEALED_TTL: Duration = Duration::from_secs(86_400);
 /// How long of everything else. All changes come through this kernel, so this is only a bound.
 pub const OPEN_TTL: Duration = Duration::from_secs(1);
+
+/// Longest that somebody waits for the kernel's caches to be told.
+const CACHES_TOLD: Duration = Duration::from_secs(2);
 
 /// What the file system works with.
 pub struct Parts {
@@ -193,6 +198,15 @@ impl Vfs {
         let _ = self.parts.cache.send(CacheEvent::Attributes(record.ino));
         let statements = sidecar::number(record.ino, crate::model::Sidecar::Statements);
         let _ = self.parts.cache.send(CacheEvent::Attributes(statements));
+    }
+
+    /// Waits, not for long, until the kernel's caches have been told of everything that was done so far: whoever hears
+    /// that it is done sees it. Not for threads that serve the kernel: the notice of a name may wait for one.
+    pub fn wait_for_caches(&self) {
+        let (tell, told) = crossbeam_channel::bounded(1);
+        if self.parts.cache.send(CacheEvent::Told(tell)).is_ok() {
+            let _ = told.recv_timeout(CACHES_TOLD);
+        }
     }
 
     fn passthrough(&self) -> bool {

@@ -103,10 +103,11 @@ impl Vfs {
         let path = folder.join(name);
         let life = self.lives().begin(meta.ino, ArtifactKind::File, path, State::Open);
         let (handle, writable) = (self.handles.number(), may_write(flags));
+        let mut process = None;
         if writable {
-            let process = provenance::thread_group(caller.pid);
+            let (observation, by) = self.parts.observer.observe_process(caller.pid);
+            process = by;
             // A life that has just begun allows it.
-            let observation = self.parts.observer.observe(caller.pid);
             let _ = self.parts.pipeline.writer_opened(&life, handle, process, observation, true);
             if data.is_some() {
                 life.lock().stream = Some(crate::seal::Stream::new());
@@ -118,6 +119,7 @@ impl Vfs {
             handle,
             meta.ino,
             caller,
+            process,
             Handle::File { anchor: Arc::clone(&anchor), writable, data },
         );
         let mut attr = self.attr_of(&meta, None).ok_or(Fault::NotFound)?;
@@ -188,7 +190,7 @@ impl Vfs {
                 kind,
                 Box::new(move |content| {
                     done(content.map(|content| {
-                        handles.add(handle, ino, caller, Handle::Content(content));
+                        handles.add(handle, ino, caller, None, Handle::Content(content));
                         Opened { handle, anchor: None, writable: false, frozen: false }
                     }));
                 }),
@@ -208,7 +210,7 @@ impl Vfs {
             return Err(Fault::Refused(self.parts.policy.get().defaults().errno));
         }
         let handle = self.handles.number();
-        self.handles.add(handle, ino, caller, Handle::Content(content));
+        self.handles.add(handle, ino, caller, None, Handle::Content(content));
         Ok(Opened { handle, anchor: None, writable: false, frozen: false })
     }
 
@@ -294,7 +296,7 @@ impl Vfs {
         let anchor = self.handles.anchor_or(ino, open)?;
         let handle = self.handles.number();
         let opened = Handle::File { anchor: Arc::clone(&anchor), writable, data: None };
-        self.handles.add(handle, ino, caller, opened);
+        self.handles.add(handle, ino, caller, None, opened);
         Ok(Opened { handle, anchor: Some(anchor), writable, frozen })
     }
 
@@ -307,8 +309,7 @@ impl Vfs {
     ) -> Result<Opened, Fault> {
         let (handle, truncate) = (self.handles.number(), flags & libc::O_TRUNC != 0);
         let writable = may_write(flags);
-        let process = provenance::thread_group(caller.pid);
-        let observation = self.parts.observer.observe(caller.pid);
+        let (observation, process) = self.parts.observer.observe_process(caller.pid);
         self.parts.pipeline.writer_opened(life, handle, process, observation, truncate).map_err(|_| {
             self.refuse(caller, &found.path, "open for writing", "it is being sealed at this moment")
         })?;
@@ -332,6 +333,7 @@ impl Vfs {
             handle,
             found.meta.ino,
             caller,
+            process,
             Handle::File { anchor: Arc::clone(&anchor), writable: true, data },
         );
         Ok(Opened { handle, anchor: Some(anchor), writable, frozen: false })

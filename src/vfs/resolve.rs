@@ -60,6 +60,9 @@ impl Vfs {
         path: &RelPath,
         operation: &'static str,
     ) -> Result<(), Fault> {
+        if !self.parts.index.read().has(path)? {
+            return Ok(());
+        }
         let Some(record) = self.parts.index.read().find(path)? else { return Ok(()) };
         if self.parts.tree.stat_path(path).is_ok() {
             // It is there, made and sealed since the kernel looked: the call itself will say so.
@@ -73,6 +76,9 @@ impl Vfs {
     /// Nothing is found at a path: that must be so in the index too. A sealed file whose backing file is
     /// missing has been altered on the raw disk; that is logged once and told as `EIO`.
     pub(super) fn check_absent(&self, path: &RelPath) -> Result<(), Fault> {
+        if !self.parts.index.read().has(path)? {
+            return Ok(());
+        }
         let Some(record) = self.parts.index.read().find(path)? else { return Ok(()) };
         if self.missing.lock().insert(record.id) {
             tracing::error!(%path, "BACKING FILE MISSING: reading it is refused");

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use rustix::fs::OFlags;
 
 use super::resolve::Found;
-use super::{Caller, Fault, Opened, Vfs};
+use super::{CacheEvent, Caller, Fault, Opened, Vfs};
 use crate::ledger::{Actor, Ending};
 use crate::model::{ArtifactKind, SealRecord};
 use crate::store;
@@ -47,6 +47,9 @@ impl Vfs {
         }
         let made = store::stat_fd(&new)?;
         self.name_gone(meta.ino, ghost);
+        // A listing that the kernel has kept tells the old number.
+        let folder = self.number(store::stat_fd(&*found.dir)?.ino);
+        let _ = self.parts.cache.send(CacheEvent::Name(folder, found.name.clone()));
         self.parts.pipeline.adopt(made.ino, ArtifactKind::File, record.path.clone(), 0, false);
         Err(Fault::Stale)
     }

@@ -189,6 +189,19 @@ impl ReadIndex {
         })
     }
 
+    /// Whether a seal stands at a path. Cheaper than to read it.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn has(&self, path: &RelPath) -> Result<bool, LedgerError> {
+        let Some((dir, name)) = path.split() else { return Ok(false) };
+        self.with(|c| {
+            let sql = "SELECT 1 FROM dir JOIN artifact ON artifact.dir = dir.id \
+                       WHERE dir.path = ?1 AND live = 1 AND artifact.name = ?2";
+            c.prepare_cached(sql)?.exists([dir, name])
+        })
+    }
+
     /// The seals of a folder's own files.
     ///
     /// # Errors
