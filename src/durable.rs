@@ -2,6 +2,8 @@
 //!
 //! What each function promises on return is in its comment; an error means that nothing is promised and
 //! that the same descriptor must not be trusted again (a failed fsync is reported once).
+//!
+//! Layer 1: it counts what it asks of the kernel, and knows nothing else.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -9,11 +11,14 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
+use crate::metrics::COUNTERS;
+
 /// Makes a file's content and size durable.
 ///
 /// # Errors
 /// What `fsync(2)` reports.
 pub fn sync_file(file: impl AsFd) -> io::Result<()> {
+    COUNTERS.durable_fsync.one();
     Ok(rustix::fs::fsync(file)?)
 }
 
@@ -23,6 +28,7 @@ pub fn sync_file(file: impl AsFd) -> io::Result<()> {
 /// What `syncfs(2)` reports: a write-back error of *some* file since this descriptor last asked. Which one
 /// it was, [`wait_written`] on that file's own descriptor tells.
 pub fn sync_fs(any: impl AsFd) -> io::Result<()> {
+    COUNTERS.durable_syncfs.one();
     Ok(rustix::fs::syncfs(any)?)
 }
 
@@ -31,6 +37,7 @@ pub fn sync_fs(any: impl AsFd) -> io::Result<()> {
 /// # Errors
 /// What `fsync(2)` reports.
 pub fn sync_dir(dir: impl AsFd) -> io::Result<()> {
+    COUNTERS.durable_fsync.one();
     Ok(rustix::fs::fsync(dir)?)
 }
 

@@ -195,6 +195,7 @@ fn what_the_daemon_answers_is_shown_and_its_refusals_are_exit_codes() {
         key: "SHA256:x".to_owned(),
         fallbacks: vec!["no leases".to_owned()],
         warnings: vec!["look here".to_owned()],
+        counters: [("fuse_open".to_owned(), 3)].into(),
     };
     let item = Reply::Item(serde_json::to_value(&view).unwrap());
     let asked = daemon(&store, vec![item, Reply::End]);

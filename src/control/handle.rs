@@ -11,6 +11,7 @@ use super::protocol::{FileView, Request};
 use super::server::About;
 use super::view;
 use crate::ledger::{Actor, Ending, Filter};
+use crate::metrics::COUNTERS;
 use crate::model::{RelPath, SealRecord, Span, State, Timestamp};
 use crate::policy::{Role, retention};
 use crate::seal::{Demand, NotSealed, Retention, Waiter};
@@ -96,6 +97,7 @@ impl Asked<'_> {
     fn done(&self, request: Request, send: Items<'_>) -> Result<(), Refused> {
         match request {
             Request::Status => item(send, &self.about.status()),
+            Request::Counters => item(send, &COUNTERS.snapshot()),
             Request::Flush => self.flush(),
             Request::Restart => self.restart(),
             Request::Stat => item(send, &self.view()?),

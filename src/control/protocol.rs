@@ -17,6 +17,9 @@ pub const FRAME_MAX: usize = 4 << 20;
 pub enum Request {
     /// Items: one [`StatusView`]. Anybody.
     Status,
+    /// Items: one object, the `counters` of [`StatusView`] alone. It costs the daemon next to nothing, so it may be
+    /// asked often. Anybody.
+    Counters,
     /// Writes down at once what is otherwise kept in memory for up to a second: the last refusals. No items.
     /// Auditors and root.
     Flush,
@@ -318,4 +321,8 @@ pub struct StatusView {
     pub fallbacks: Vec<String>,
     /// What somebody should look at, in words.
     pub warnings: Vec<String>,
+    /// What this process was asked since it began and what that cost, by the names in `src/metrics.rs`; those
+    /// that are 0 are left out.
+    #[serde(default)]
+    pub counters: std::collections::BTreeMap<String, u64>,
 }

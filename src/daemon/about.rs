@@ -12,6 +12,7 @@ use super::link::{Link, Message};
 use crate::control::About;
 use crate::control::protocol::StatusView;
 use crate::ledger::Summary;
+use crate::metrics::COUNTERS;
 use crate::vfs::Vfs;
 
 /// By then an answer is sent.
@@ -98,6 +99,7 @@ impl About for Daemon {
             key: parts.keys.seal().public().fingerprint(),
             fallbacks: self.fallbacks.clone(),
             warnings,
+            counters: COUNTERS.snapshot(),
         }
     }
 

@@ -17,6 +17,7 @@ use fuser::{
 use super::convert::{attr, caller, kind, set_time};
 use super::errno;
 use super::passthrough::Backings;
+use crate::metrics::COUNTERS;
 use crate::vfs::{Attr, Caller, Changes, Fault, Opened, Vfs, XattrFlags};
 
 /// What is wished of the kernel, and what came of it.
@@ -151,14 +152,17 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        COUNTERS.fuse_lookup.one();
         entry(reply, self.vfs.lookup(parent.0, name));
     }
 
     fn forget(&self, _: &Request, ino: INodeNo, nlookup: u64) {
+        COUNTERS.fuse_forget.one();
         self.vfs.forget(ino.0, nlookup);
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        COUNTERS.fuse_getattr.one();
         self.vfs.getattr(caller(req), ino.0, Box::new(move |result| attributes(reply, result)));
     }
 
@@ -180,12 +184,14 @@ impl Filesystem for Adapter {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        COUNTERS.fuse_setattr.one();
         let perm = mode.map(|mode| mode & 0o7777);
         let changes = Changes { perm, uid, gid, size, atime: set_time(atime), mtime: set_time(mtime) };
         attributes(reply, self.vfs.setattr(caller(req), ino.0, &changes));
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+        COUNTERS.fuse_readlink.one();
         match self.vfs.read_link(ino.0) {
             Ok(target) => reply.data(&target),
             Err(fault) => reply.error(errno::of(&fault)),
@@ -202,6 +208,7 @@ impl Filesystem for Adapter {
         _rdev: u32,
         reply: ReplyEntry,
     ) {
+        COUNTERS.fuse_mknod.one();
         let format = mode & libc::S_IFMT;
         let regular = format == libc::S_IFREG || format == 0;
         let made = self.vfs.make_node(caller(req), parent.0, name, mode & 0o7777, regular);
@@ -209,19 +216,23 @@ impl Filesystem for Adapter {
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, reply: ReplyEntry) {
+        COUNTERS.fuse_mkdir.one();
         let made = self.vfs.make_dir(caller(req), parent.0, name, mode & 0o7777);
         entry(reply, self.made(caller(req), parent, name, made));
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        COUNTERS.fuse_unlink.one();
         empty(reply, gone(caller(req), self.vfs.unlink(caller(req), parent.0, name)));
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        COUNTERS.fuse_rmdir.one();
         empty(reply, gone(caller(req), self.vfs.remove_dir(caller(req), parent.0, name)));
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        COUNTERS.fuse_symlink.one();
         let made = self.vfs.make_symlink(caller(req), parent.0, name, target);
         entry(reply, self.made(caller(req), parent, name, made));
     }
@@ -236,6 +247,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        COUNTERS.fuse_rename.one();
         if !(flags & !RenameFlags::RENAME_NOREPLACE).is_empty() {
             return reply.error(Errno::EINVAL);
         }
@@ -245,11 +257,13 @@ impl Filesystem for Adapter {
     }
 
     fn link(&self, req: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        COUNTERS.fuse_link.one();
         let made = self.vfs.link(caller(req), ino.0, parent.0, name);
         entry(reply, self.made(caller(req), parent, name, made));
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        COUNTERS.fuse_open.one();
         self.begin_again(caller(req));
         let (passthrough, backings) = (self.passthrough(), Arc::clone(&self.backings));
         let vfs = Arc::clone(&self.vfs);
@@ -291,6 +305,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        COUNTERS.fuse_create.one();
         self.begin_again(caller(req));
         let (made, opened) = match self.vfs.create(caller(req), parent.0, name, mode & 0o7777, flags) {
             Ok(made) => made,
@@ -328,6 +343,7 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        COUNTERS.fuse_read.one();
         thread_local! {
             static BUFFER: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
         }
@@ -349,6 +365,7 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        COUNTERS.fuse_write.one();
         match self.vfs.write(ino.0, fh.0, offset, data) {
             Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
             Err(fault) => reply.error(errno::of(&fault)),
@@ -356,6 +373,7 @@ impl Filesystem for Adapter {
     }
 
     fn flush(&self, req: &Request, ino: INodeNo, fh: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        COUNTERS.fuse_flush.one();
         self.vfs.flush(caller(req), ino.0, fh.0, Box::new(move |result| empty(reply, result)));
     }
 
@@ -369,6 +387,7 @@ impl Filesystem for Adapter {
         _: bool,
         reply: ReplyEmpty,
     ) {
+        COUNTERS.fuse_release.one();
         // The kernel says it again where a worker has died meanwhile.
         if self.passthrough() && self.vfs.knows_handle(fh.0) {
             self.backings.release(ino.0);
@@ -378,16 +397,19 @@ impl Filesystem for Adapter {
     }
 
     fn fsync(&self, _: &Request, _: INodeNo, fh: FileHandle, _: bool, reply: ReplyEmpty) {
+        COUNTERS.fuse_fsync.one();
         empty(reply, self.vfs.fsync(fh.0));
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        COUNTERS.fuse_opendir.one();
         let (handle, kept) = self.vfs.open_dir(caller(req), ino.0);
         let flags = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
         reply.opened(FileHandle(handle), if kept { flags } else { FopenFlags::empty() });
     }
 
     fn readdir(&self, _: &Request, _: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        COUNTERS.fuse_readdir.one();
         let result = self.vfs.read_dir(fh.0, offset, &mut |item, next| {
             !reply.add(INodeNo(item.ino), next, kind(item.kind), &item.name)
         });
@@ -405,6 +427,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
+        COUNTERS.fuse_readdirplus.one();
         let result = self.vfs.read_dir_plus(ino.0, fh.0, offset, &mut |item, next| {
             let generation = Generation(item.attr.generation);
             let (name, ttl) = (&item.entry.name, item.attr.ttl);
@@ -417,15 +440,18 @@ impl Filesystem for Adapter {
     }
 
     fn releasedir(&self, _: &Request, _: INodeNo, fh: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+        COUNTERS.fuse_releasedir.one();
         self.vfs.release_dir(fh.0);
         reply.ok();
     }
 
     fn fsyncdir(&self, _: &Request, _: INodeNo, fh: FileHandle, _: bool, reply: ReplyEmpty) {
+        COUNTERS.fuse_fsyncdir.one();
         empty(reply, self.vfs.fsync(fh.0));
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        COUNTERS.fuse_statfs.one();
         match self.vfs.statfs() {
             Ok(stat) => {
                 let small = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
@@ -455,6 +481,7 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        COUNTERS.fuse_setxattr.one();
         let flags = match flags {
             libc::XATTR_CREATE => XattrFlags::Create,
             libc::XATTR_REPLACE => XattrFlags::Replace,
@@ -468,14 +495,17 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        COUNTERS.fuse_getxattr.one();
         sized(reply, size, self.vfs.getxattr(ino.0, name));
     }
 
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        COUNTERS.fuse_listxattr.one();
         sized(reply, size, self.vfs.listxattr(ino.0));
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        COUNTERS.fuse_removexattr.one();
         empty(reply, gone(caller(req), self.vfs.removexattr(caller(req), ino.0, name)));
     }
 
@@ -489,10 +519,12 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
+        COUNTERS.fuse_fallocate.one();
         empty(reply, self.vfs.fallocate(ino.0, fh.0, offset, length, mode));
     }
 
     fn lseek(&self, _: &Request, _: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        COUNTERS.fuse_lseek.one();
         let hole = match whence {
             libc::SEEK_DATA => false,
             libc::SEEK_HOLE => true,
@@ -516,6 +548,7 @@ impl Filesystem for Adapter {
         _: u32,
         reply: ReplyIoctl,
     ) {
+        COUNTERS.fuse_ioctl.one();
         reply.error(Errno::ENOTTY);
     }
 
@@ -532,6 +565,7 @@ impl Filesystem for Adapter {
         _: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
+        COUNTERS.fuse_copy_file_range.one();
         // The kernel then copies by splicing, and asks no more.
         reply.error(Errno::ENOSYS);
     }

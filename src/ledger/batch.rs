@@ -9,6 +9,7 @@ use super::index::{AttachmentKind, Index, Interned, Pending, Refusal, Writer, Wr
 use super::log::Edge;
 use super::sealed::{Sealed, StatementDigests};
 use crate::clock::{Anchor, Clock};
+use crate::metrics::COUNTERS;
 use crate::model::{FileTime, RelPath, SealRecord, Timestamp};
 
 /// A seal that is durable. Only a commit of the ledger makes one.
@@ -268,6 +269,8 @@ impl Batch<'_> {
         let anchor = Anchor { sealfs: self.now, ..self.anchor.clone() };
         self.writer().clock(&anchor)?;
         self.state.connection.execute_batch("COMMIT")?;
+        COUNTERS.index_commits.one();
+        COUNTERS.index_seals.add(self.sealed.len() as u64);
         self.open = false;
         if self.edge.size() != self.state.edge.size() {
             self.state.edge = std::mem::take(&mut self.edge);

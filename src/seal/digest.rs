@@ -7,6 +7,7 @@ use rustix::fs::Advice;
 
 use super::life::Life;
 use crate::crypto::Hasher;
+use crate::metrics::COUNTERS;
 use crate::model::Digest;
 
 /// Bytes a read.
@@ -38,9 +39,11 @@ pub fn hash_file(file: impl AsFd, go_on: impl Fn() -> bool) -> io::Result<Option
             other => other?,
         };
         if read == 0 {
+            COUNTERS.hash_files.one();
             return Ok(Some(Content { sha256: hasher.finish(), size: offset }));
         }
         hasher.update(&buffer[..read]);
+        COUNTERS.hash_bytes.add(read as u64);
         offset += read as u64;
     }
 }
@@ -73,6 +76,7 @@ impl Stream {
             return false;
         }
         self.hasher.update(data);
+        COUNTERS.hash_bytes.add(data.len() as u64);
         self.next += data.len() as u64;
         true
     }
@@ -80,7 +84,10 @@ impl Stream {
     /// The digest, if exactly `size` bytes have come.
     #[must_use]
     pub fn finish(self, size: u64) -> Option<Content> {
-        (self.next == size).then(|| Content { sha256: self.hasher.finish(), size })
+        (self.next == size).then(|| {
+            COUNTERS.hash_files.one();
+            Content { sha256: self.hasher.finish(), size }
+        })
     }
 }
 

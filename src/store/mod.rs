@@ -1,6 +1,6 @@
 //! The backing tree: the only code that touches artifact bytes.
 //!
-//! Layer 1. Everything below `tree/` is reached relative to directory descriptors, one component at a time
+//! Layer 2. Everything below `tree/` is reached relative to directory descriptors, one component at a time
 //! or by `openat2` beneath the root, so that no path of a user can leave the store.
 
 mod freeze;

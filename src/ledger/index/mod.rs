@@ -16,6 +16,7 @@ use rusqlite_migration::{M, Migrations};
 
 use super::LedgerError;
 use super::log::Edge;
+use crate::metrics::COUNTERS;
 
 pub use evidence::{Attachment, AttachmentKind, KeyRow, Traced};
 pub use read::{Filter, Pending, ReadIndex, Refusal, Summary};
@@ -126,6 +127,8 @@ impl Index {
         let state = self.writer.lock();
         let transaction = state.connection.unchecked_transaction()?;
         Writer::new(&transaction, &mut Interned::default()).prune(size)?;
-        Ok(transaction.commit()?)
+        transaction.commit()?;
+        COUNTERS.index_commits.one();
+        Ok(())
     }
 }
