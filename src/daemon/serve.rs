@@ -120,6 +120,12 @@ fn serve(
     let _ = kernel.set(session.notifier());
     spawn("notify", move || crate::fuse::run_notifier(&notifier, &told))?;
 
+    let index = Arc::clone(&vfs.parts().index);
+    spawn("names", move || {
+        if let Err(error) = index.read_names() {
+            tracing::warn!(%error, "names of seals not read: each name that is looked up costs a query");
+        }
+    })?;
     let export_error = exporting::ExportError::default();
     let exporting = built
         .exporter

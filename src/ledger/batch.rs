@@ -134,6 +134,7 @@ impl Batch<'_> {
             if record.log_index != self.next_index() || record.sealed_at != self.now {
                 return Err(LedgerError::Broken("a seal was signed for another place in the log".to_owned()));
             }
+            self.index.name_added(&record.path);
             let backing = Backing { ino: record.ino, ctime: record.ctime };
             let change = Change::Sealed(Box::new(Sealed::of(&record, digests)));
             if let Some(made) = self.append(change, backing)? {

@@ -1,6 +1,7 @@
 //! Small questions to `/proc`.
 
 use std::fs;
+use std::io::Read;
 
 /// `PF_EXITING` of `include/linux/sched.h`: the task is on its way out.
 const PF_EXITING: u64 = 0x4;
@@ -22,9 +23,11 @@ pub fn exit_of(pid: u32) -> Exit {
     // Not `stat` at once: that waits for a task in execve(2) (`exec_update_lock`), which waits for us while its
     // close-on-exec descriptors are flushed: deadlock. A dying task has given up its memory before its files
     // (`do_exit`: `exit_mm`, then `exit_files`); one in execve(2) has memory, and is well.
-    match fs::read(format!("/proc/{pid}/statm")) {
-        Ok(memory) if memory.starts_with(b"0 ") => {}
-        Ok(_) | Err(_) => return Exit::Well,
+    let mut first = [0; 2];
+    let read =
+        fs::File::open(format!("/proc/{pid}/statm")).and_then(|mut statm| statm.read_exact(&mut first));
+    if read.is_err() || &first != b"0 " {
+        return Exit::Well;
     }
     let Ok(stat) = fs::read(format!("/proc/{pid}/stat")) else { return Exit::Well };
     // The command (field 2) is in parentheses and may hold anything, parentheses too.

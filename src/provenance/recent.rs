@@ -21,6 +21,8 @@ const KEPT: usize = 128;
 struct Seen {
     /// `/proc/TID/stat`, opened once: it stays that thread's, and fails when that has ended.
     stat: File,
+    /// `/proc/TID/statm`, likewise.
+    statm: File,
     identity: Identity,
     process: u32,
     writer: Arc<Writer>,
@@ -50,7 +52,9 @@ impl Recent {
 
     /// This thread is of this process and writer, which were just looked at. Only for the observer's threads.
     pub fn remember(&self, tid: u32, process: u32, writer: &Arc<Writer>) {
-        let Ok(stat) = File::open(format!("/proc/{tid}/stat")) else { return };
+        let (stat, statm) =
+            (File::open(format!("/proc/{tid}/stat")), File::open(format!("/proc/{tid}/statm")));
+        let (Ok(stat), Ok(statm)) = (stat, statm) else { return };
         let mut buffer = [0; 1024];
         let Ok(length) = stat.read_at(&mut buffer, 0) else { return };
         let Some(now) = chain::parse(&buffer[..length]) else { return };
@@ -63,7 +67,17 @@ impl Recent {
             threads.clear();
         }
         let writer = Arc::clone(writer);
-        threads.insert(tid, Seen { stat, identity: now.identity, process, writer });
+        threads.insert(tid, Seen { stat, statm, identity: now.identity, process, writer });
+    }
+
+    /// Whether this thread, if it is one that is known, has memory: a dying one has not. Does not wait (see
+    /// [`super::exit_of`]).
+    pub fn lives(&self, tid: u32) -> bool {
+        let mut first = [0; 2];
+        let threads = self.threads.lock();
+        threads
+            .get(&tid)
+            .is_some_and(|seen| matches!(seen.statm.read_at(&mut first, 0), Ok(2)) && &first != b"0 ")
     }
 
     /// Nothing is known any more.

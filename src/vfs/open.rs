@@ -363,7 +363,8 @@ impl Vfs {
             Err(fault) => return done(Err(fault)),
         };
         if writable && let Some(life) = self.lives().get(ino) {
-            let killed = self.parts.sees_exits && matches!(provenance::exit_of(caller.pid), Exit::Signal(_));
+            let killed =
+                self.parts.sees_exits && matches!(self.parts.observer.exit_of(caller.pid), Exit::Signal(_));
             let process = if killed { provenance::thread_group(caller.pid) } else { None };
             let own = self.parts.pipeline.flushed(&life, handle, process, killed);
             self.parts.handover.flushed(handle, killed, own);

@@ -60,7 +60,7 @@ impl Vfs {
         path: &RelPath,
         operation: &'static str,
     ) -> Result<(), Fault> {
-        if !self.parts.index.read().has(path)? {
+        if !self.parts.index.has(path)? {
             return Ok(());
         }
         let Some(record) = self.parts.index.read().find(path)? else { return Ok(()) };
@@ -76,7 +76,7 @@ impl Vfs {
     /// Nothing is found at a path: that must be so in the index too. A sealed file whose backing file is
     /// missing has been altered on the raw disk; that is logged once and told as `EIO`.
     pub(super) fn check_absent(&self, path: &RelPath) -> Result<(), Fault> {
-        if !self.parts.index.read().has(path)? {
+        if !self.parts.index.has(path)? {
             return Ok(());
         }
         let Some(record) = self.parts.index.read().find(path)? else { return Ok(()) };

@@ -1,6 +1,7 @@
 //! The SQLite index: the one commit point. The only room that knows SQLite.
 
 mod evidence;
+mod names;
 mod read;
 mod row;
 mod write;
@@ -17,6 +18,8 @@ use rusqlite_migration::{M, Migrations};
 use super::LedgerError;
 use super::log::Edge;
 use crate::metrics::COUNTERS;
+use crate::model::RelPath;
+use names::Names;
 
 pub use evidence::{Attachment, AttachmentKind, KeyRow, Traced};
 pub use read::{Filter, Pending, ReadIndex, Refusal, Summary};
@@ -64,6 +67,7 @@ pub struct Index {
     writer: Mutex<WriterState>,
     readers: ReadIndex,
     committed: Mutex<Option<Sender<()>>>,
+    names: Names,
 }
 
 impl Index {
@@ -97,13 +101,42 @@ impl Index {
         let readers = ReadIndex::open(path)?;
         let edge = readers.edge()?;
         let writer = Mutex::new(WriterState { connection, edge });
-        Ok(Index { writer, readers, committed: Mutex::default() })
+        Ok(Index { writer, readers, committed: Mutex::default(), names: Names::default() })
     }
 
     /// The readers.
     #[must_use]
     pub fn read(&self) -> &ReadIndex {
         &self.readers
+    }
+
+    /// Whether a seal stands at a path. For a name that has none, no query is needed.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn has(&self, path: &RelPath) -> Result<bool, LedgerError> {
+        let Some((dir, name)) = path.split() else { return Ok(false) };
+        if !self.names.may_have(dir, name) {
+            return Ok(false);
+        }
+        self.readers.has(dir, name)
+    }
+
+    /// Reads the names of all seals, for [`Index::has`]. Takes a second for a million; nothing waits for it.
+    ///
+    /// # Errors
+    /// If the index cannot be read: then every name is asked for by query.
+    pub fn read_names(&self) -> Result<(), LedgerError> {
+        self.readers.each_name(&mut |dir, name| self.names.add(dir, name))?;
+        self.names.complete();
+        Ok(())
+    }
+
+    /// A seal is about to be committed there.
+    pub(super) fn name_added(&self, path: &RelPath) {
+        if let Some((dir, name)) = path.split() {
+            self.names.add(dir, name);
+        }
     }
 
     /// From now on a word is sent after every commit that added entries.

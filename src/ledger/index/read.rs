@@ -189,16 +189,25 @@ impl ReadIndex {
         })
     }
 
-    /// Whether a seal stands at a path. Cheaper than to read it.
-    ///
-    /// # Errors
-    /// If the index cannot be read.
-    pub fn has(&self, path: &RelPath) -> Result<bool, LedgerError> {
-        let Some((dir, name)) = path.split() else { return Ok(false) };
+    /// Whether a seal stands there. Cheaper than to read it.
+    pub(super) fn has(&self, dir: &str, name: &str) -> Result<bool, LedgerError> {
         self.with(|c| {
             let sql = "SELECT 1 FROM dir JOIN artifact ON artifact.dir = dir.id \
                        WHERE dir.path = ?1 AND live = 1 AND artifact.name = ?2";
             c.prepare_cached(sql)?.exists([dir, name])
+        })
+    }
+
+    /// Folder and name of every seal.
+    pub(super) fn each_name(&self, each: &mut dyn FnMut(&str, &str)) -> Result<(), LedgerError> {
+        self.with(|c| {
+            let sql = "SELECT dir.path, artifact.name FROM dir CROSS JOIN artifact ON artifact.dir = dir.id WHERE live = 1";
+            let mut statement = c.prepare(sql)?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                each(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);
+            }
+            Ok(())
         })
     }
 
