@@ -26,7 +26,7 @@ use std::io::Write;
 use scene::{Row, Table};
 
 /// Each family with its function; they share nothing and run side by side.
-const FAMILIES: [(&str, fn(&mut Table)); 13] = [
+const FAMILIES: [(&str, fn(&mut Table)); 15] = [
     ("descriptors", descriptors::attacks),
     ("content", content::attacks),
     ("names", names::attacks),
@@ -38,6 +38,8 @@ const FAMILIES: [(&str, fn(&mut Table)); 13] = [
     ("sidecars", sidecars::attacks),
     ("clock", clock::attacks),
     ("load", load::attacks),
+    ("open", load::open_with_passthrough),
+    ("open", load::open_without_passthrough),
     ("crowds", crowds::attacks),
     ("control", control::attacks),
 ];
