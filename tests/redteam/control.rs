@@ -17,6 +17,8 @@ use sealfs::store::Layout;
 
 use super::scene::{Data, Scene, Seen, Table, Who, all, as_root, as_user, check, in_time};
 
+type Run = fn(&Scene) -> Seen;
+
 pub fn attacks(table: &mut Table) {
     let scene = Scene::new("control", Data::Passthrough);
     for who in [Who::Stranger, Who::Owner] {
@@ -24,7 +26,7 @@ pub fn attacks(table: &mut Table) {
             table.add(&format!("asks for {name}"), who.word(), asks(&scene, who, &request, needs_file));
         }
     }
-    let attacks: [(&str, fn(&Scene) -> Seen); 10] = [
+    let attacks: [(&str, Run); 10] = [
         ("garbage instead of a request", garbage),
         ("half requests, left so", halves),
         ("huge requests", huge),

@@ -56,7 +56,7 @@ fn mapped(data: Data) -> Seen {
     drop(file);
     if data == Data::Daemon {
         // The pages get dirty, and have no blocks.
-        mapping.write(0, &[b'X'; SIZE]);
+        mapping.write(0, &vec![b'X'; SIZE]);
     }
     // All but what the index needs is gone.
     let free = 1 << 20;
@@ -74,7 +74,7 @@ fn mapped(data: Data) -> Seen {
     let told = xattr(&path, "user.seal.sha256").unwrap_or_default();
     let hash = |bytes: &[u8]| sealfs::crypto::sha256(bytes).to_hex();
     let disk = fs::read(mount.backing("f")).expect("read");
-    let written = disk.iter().filter(|byte| **byte == b'X').count();
+    let written = disk.iter().take_while(|byte| **byte == b'X').count();
     let read = fs::read(&path).expect("read");
     check(hash(&disk) == told, format!("on disk is not what was sealed ({written} bytes written)"))?;
     check(hash(&read) == told, "who opens it now reads bytes that were not hashed")?;

@@ -271,8 +271,7 @@ fn exported(table: &mut Table, base: &Base) {
     for (what, part) in [("a tile edited", "tile/0/"), ("an entry bundle edited", "tile/entries/")] {
         let copy = base.copy("store");
         // The widest: narrower ones only stand for it until it is there.
-        let name =
-            files(&copy).into_iter().filter(|name| name.starts_with(part)).next_back().expect("a tile");
+        let name = files(&copy).into_iter().rfind(|name| name.starts_with(part)).expect("a tile");
         edited(&copy, &name);
         table.add(&format!("log: {what}"), WHO, copy.noticed(&check_log, ""));
     }

@@ -176,6 +176,9 @@ impl Scene {
         fs::set_permissions(&scene.mount.dir, fs::Permissions::from_mode(0o755)).expect("chmod");
         scene.mount.ctl_ok(&[OsStr::new("seal"), scene.at("a/b/f").as_os_str()]);
         scene.mount.until("a/b/f", "sealed");
+        // The kernel is told a moment later; then the time of access is the end of retention.
+        let told = || scene.sealed().metadata().is_ok_and(|meta| meta.atime() > meta.mtime() + 1800);
+        in_time("its attributes are those of a sealed file", told).expect("in time");
         scene.next_round();
         scene
     }

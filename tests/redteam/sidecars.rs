@@ -13,10 +13,12 @@ const POLICY: &str = "version = 1\n[defaults]\nsettle = \"0s\"\nretention = \"2s
                       retention = \"1h\"\n[[rule]]\nmatch = [\"rel/**\"]\nnamespace = \"release\"\nretention = \"1h\"\n";
 const SIDECARS: [&str; 2] = ["seal", "seal.jsonl"];
 
+type Run<'a> = &'a dyn Fn(&Deployed) -> Seen;
+
 pub fn attacks(table: &mut Table) {
     let there = Deployed::new();
     let who = "deploy host";
-    let attacks: [(&str, &dyn Fn(&Deployed) -> Seen); 11] = [
+    let attacks: [(&str, Run<'_>); 11] = [
         ("nothing altered (for comparison)", &|d| d.accepted("now")),
         ("the mount shows the earlier life's sidecars", &|d| {
             check(d.gone, "they are still there when the file is gone")?;
