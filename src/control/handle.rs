@@ -1,6 +1,7 @@
 //! One request: who may ask it, and what is done.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, StatxFlags};
@@ -14,7 +15,7 @@ use crate::ledger::{Actor, Ending, Filter};
 use crate::metrics::COUNTERS;
 use crate::model::{RelPath, SealRecord, Span, State, Timestamp};
 use crate::policy::{Role, retention};
-use crate::seal::{Demand, NotSealed, Retention, Waiter};
+use crate::seal::{Demand, Life, NotSealed, Retention, Waiter};
 use crate::store::Meta;
 use crate::vfs::{Fault, Standing, Vfs};
 
@@ -64,7 +65,12 @@ pub struct Asked<'a> {
     pub about: &'a dyn About,
     pub peer: &'a Peer,
     pub fd: Option<&'a OwnedFd>,
+    /// Whether who asks has gone.
+    pub gone: &'a dyn Fn() -> bool,
 }
+
+/// How often it is looked whether somebody who waits is still there.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What a request's descriptor is of.
 pub(super) struct Target {
@@ -307,22 +313,8 @@ impl Asked<'_> {
                 return Err(refused(USAGE, "only files and sealed symbolic links are ever sealed"));
             }
             Standing::Unsealed(life) => {
-                let (tell, told) = crossbeam_channel::bounded(1);
-                let waiter = Waiter {
-                    deadline: timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms)),
-                    until_released: false,
-                    tell: Box::new(move |outcome| drop(tell.send(outcome))),
-                };
-                if life.lock().state == State::Torn && !life.lock().keep_torn {
-                    return Err(not_sealed(&NotSealed::Torn));
-                }
-                self.vfs.parts().pipeline.wait(life, waiter);
-                if let Ok(Err(why)) = told.recv() {
-                    // Gone may mean sealed in between: the view will tell.
-                    if why != NotSealed::Gone {
-                        return Err(not_sealed(&why));
-                    }
-                }
+                let until = timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
+                self.wait_for(life, until)?;
             }
         }
         let view = self.view()?;
@@ -330,6 +322,37 @@ impl Asked<'_> {
             item(send, &view)
         } else {
             Err(refused(NOT_SEALED, "it was written again or removed meanwhile"))
+        }
+    }
+
+    /// Until the seal is there, or the life over. In short steps: who has gone leaves nothing behind.
+    fn wait_for(&self, life: &Arc<Life>, until: Option<Instant>) -> Result<(), Refused> {
+        loop {
+            let torn = {
+                let state = life.lock();
+                state.state == State::Torn && !state.keep_torn
+            };
+            if torn {
+                return Err(not_sealed(&NotSealed::Torn));
+            }
+            let step = Instant::now() + LOOK;
+            let (tell, told) = crossbeam_channel::bounded(1);
+            let waiter = Waiter {
+                deadline: Some(until.map_or(step, |until| until.min(step))),
+                until_released: false,
+                tell: Box::new(move |outcome| drop(tell.send(outcome))),
+            };
+            self.vfs.parts().pipeline.wait(life, waiter);
+            match told.recv() {
+                Ok(Err(NotSealed::Late)) if until.is_none_or(|until| Instant::now() < until) => {
+                    if (self.gone)() {
+                        return Err(refused(FAILED, "the other end is gone"));
+                    }
+                }
+                // Gone may mean sealed in between: a view will tell.
+                Ok(Ok(_) | Err(NotSealed::Gone)) | Err(_) => return Ok(()),
+                Ok(Err(why)) => return Err(not_sealed(&why)),
+            }
         }
     }
 

@@ -10,6 +10,7 @@ mod evidence;
 pub mod frame;
 mod handle;
 mod peer;
+mod places;
 pub mod protocol;
 mod server;
 mod view;

@@ -1,6 +1,5 @@
 //! The answering side of the control socket: checks who asks, then does it through the file system's rules.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
@@ -9,18 +8,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::frame;
 use super::handle::{Asked, Refused};
 use super::peer::Peer;
+use super::places::{Place, Places};
 use super::protocol::{Reply, Request};
 use crate::vfs::Vfs;
 
-/// Connections at a time; one more is closed at once. Root is not counted: nobody can lock it out.
-const CONNECTIONS: usize = 128;
-/// Of these, so many for one user.
-const CONNECTIONS_EACH: usize = 16;
 /// How long a connection may be silent between requests.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -64,7 +60,7 @@ impl Listener {
 
     /// Serves until the process ends, a thread a connection.
     pub fn serve(&self, vfs: &Arc<Vfs>, about: &Arc<dyn About>) {
-        let open: Arc<Mutex<HashMap<u32, usize>>> = Arc::default();
+        let places = Places::default();
         for stream in self.socket.incoming() {
             let Ok(stream) = stream else {
                 // Out of descriptors, most likely: not worth a busy loop.
@@ -72,14 +68,11 @@ impl Listener {
                 continue;
             };
             let Ok(peer) = Peer::of(&stream) else { continue };
-            if !admit(&open, &peer) {
-                continue;
-            }
-            let place = Place { open: Arc::clone(&open), uid: peer.uid };
+            let stream = Arc::new(stream);
+            let Some(place) = places.admit(&peer, &stream) else { continue };
             let (vfs, about) = (Arc::clone(vfs), Arc::clone(about));
             let spawned = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
-                let _place = place;
-                if let Err(error) = converse(&stream, &peer, &vfs, &*about) {
+                if let Err(error) = converse(&stream, &peer, &place, &vfs, &*about) {
                     tracing::debug!(%error, "control connection ended");
                 }
             });
@@ -96,39 +89,11 @@ impl Drop for Listener {
     }
 }
 
-/// A connection's place in the counts; given back when it ends in any way.
-struct Place {
-    open: Arc<Mutex<HashMap<u32, usize>>>,
-    uid: u32,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut open = self.open.lock();
-        if let Some(count) = open.get_mut(&self.uid) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.uid);
-            }
-        }
-    }
-}
-
-fn admit(open: &Mutex<HashMap<u32, usize>>, peer: &Peer) -> bool {
-    let mut open = open.lock();
-    let others: usize = open.iter().filter(|(uid, _)| **uid != 0).map(|(_, count)| count).sum();
-    let own = open.entry(peer.uid).or_default();
-    if !peer.is_root() && (*own >= CONNECTIONS_EACH || others >= CONNECTIONS) {
-        return false;
-    }
-    *own += 1;
-    true
-}
-
-fn converse(stream: &UnixStream, peer: &Peer, vfs: &Vfs, about: &dyn About) -> io::Result<()> {
+fn converse(stream: &UnixStream, peer: &Peer, place: &Place, vfs: &Vfs, about: &dyn About) -> io::Result<()> {
     stream.set_read_timeout(Some(SILENCE))?;
     stream.set_write_timeout(Some(SILENCE))?;
     while let Some((body, mut fds)) = frame::receive(stream)? {
+        place.is_busy(true);
         let fd: Option<OwnedFd> = fds.pop();
         let send = |reply: &Reply| -> io::Result<()> {
             let body = serde_json::to_vec(reply).map_err(io::Error::other)?;
@@ -138,10 +103,11 @@ fn converse(stream: &UnixStream, peer: &Peer, vfs: &Vfs, about: &dyn About) -> i
             Ok(request) => request,
             Err(error) => {
                 send(&Reply::Error { code: 2, message: format!("request not understood: {error}") })?;
+                place.is_busy(false);
                 continue;
             }
         };
-        let asked = Asked { vfs, about, peer, fd: fd.as_ref() };
+        let asked = Asked { vfs, about, peer, fd: fd.as_ref(), gone: &|| is_gone(stream) };
         let mut broken = None;
         let answer = asked.answer(request, &mut |item| match send(&Reply::Item(item)) {
             Ok(()) => true,
@@ -159,6 +125,15 @@ fn converse(stream: &UnixStream, peer: &Peer, vfs: &Vfs, about: &dyn About) -> i
             Ok(()) => send(&Reply::End)?,
             Err(Refused { code, message }) => send(&Reply::Error { code, message })?,
         }
+        place.is_busy(false);
     }
     Ok(())
+}
+
+/// Whether the other end is closed.
+fn is_gone(stream: &UnixStream) -> bool {
+    let mut polled = [PollFd::new(stream, PollFlags::RDHUP)];
+    let now = Timespec::default();
+    poll(&mut polled, Some(&now))
+        .is_ok_and(|_| polled[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP))
 }

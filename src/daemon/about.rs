@@ -18,6 +18,9 @@ use crate::vfs::Vfs;
 /// By then an answer is sent.
 const ANSWERED: std::time::Duration = std::time::Duration::from_millis(50);
 
+/// Nothing but a clock that was set makes sealfs time run so far ahead of the wall clock.
+const AHEAD: std::time::Duration = std::time::Duration::from_secs(86_400);
+
 /// What is known of the daemon.
 pub struct Daemon {
     pub vfs: Arc<Vfs>,
@@ -75,6 +78,14 @@ impl About for Daemon {
         if doubted > 0 {
             warnings.push(format!("{doubted} s passed while the host was off and are not believed"));
         }
+        let wall = parts.clock.wall();
+        if time.since(wall) > AHEAD {
+            let seconds = time.since(wall).as_secs();
+            warnings.push(format!(
+                "sealfs time is {seconds} s ahead of the wall clock: the host's clock was set back, or the one in index.db \
+                 forward; 'sealctl log show' has the time of each entry"
+            ));
+        }
         StatusView {
             origin: parts.origin.to_string(),
             store: self.store.display().to_string(),
@@ -93,7 +104,7 @@ impl About for Daemon {
             checkpoint: parts.index.read().log().covered(),
             unsealed,
             time,
-            wall: parts.clock.wall(),
+            wall,
             clock_doubted_seconds: doubted,
             policy: parts.policy.get().digest().to_hex(),
             key: parts.keys.seal().public().fingerprint(),

@@ -430,10 +430,17 @@ fn ignore_lease_breaks() {
     unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
 }
 
-/// Descriptors are what open and remembered files cost: as many as the system gives.
+/// Descriptors are what open and remembered files cost, one or two each: as many as the system gives, and root, as
+/// long as it has all its power, as many as a process can have.
 fn raise_descriptors() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let most = std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
     let mut limit = getrlimit(Resource::Nofile);
+    if limit.maximum.is_some_and(|maximum| most > Some(maximum))
+        && setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).is_ok()
+    {
+        return;
+    }
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::debug!(%error, "limit of descriptors not raised");

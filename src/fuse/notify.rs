@@ -13,6 +13,7 @@ pub fn run(notifier: &Notifier, events: &Receiver<CacheEvent>) {
         let told = match event {
             // A negative offset: attributes only, what is cached of the content stays.
             CacheEvent::Attributes(ino) => notifier.inval_inode(INodeNo(ino), -1, 0),
+            CacheEvent::Content(ino) => notifier.inval_inode(INodeNo(ino), 0, 0),
             CacheEvent::Name(parent, name) => notifier.inval_entry(INodeNo(parent), OsStr::new(&name)),
             CacheEvent::Told(tell) => {
                 let _ = tell.send(());

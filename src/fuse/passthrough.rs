@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use fuser::BackingId;
 use parking_lot::Mutex;
 
-use crate::store::{Handover, Live, LiveKind};
+use crate::store::{Handover, Live, LiveHandle, LiveKind};
 
 /// `FUSE_DEV_IOC_BACKING_CLOSE` of linux/fuse.h: `_IOW(229, 2, uint32_t)`.
 const BACKING_CLOSE: libc::c_ulong = 0x4004_e502;
@@ -68,12 +68,14 @@ impl Backings {
     pub fn take_over(&self, live: &Live) {
         let Some(device) = self.device.get() else { return };
         let mut open = self.open.lock();
+        let mut counts: HashMap<u64, u64> = HashMap::new();
+        let file = |handle: &&LiveHandle| matches!(handle.kind, LiveKind::Reader | LiveKind::Writer);
+        for handle in live.handles.values().filter(file) {
+            *counts.entry(handle.ino).or_default() += 1;
+        }
         for (ino, id) in &live.backings {
-            let file = |kind| matches!(kind, LiveKind::Reader | LiveKind::Writer);
-            let handles =
-                live.handles.values().filter(|handle| handle.ino == *ino && file(handle.kind)).count();
-            if handles > 0 {
-                open.insert(*ino, (*id, handles as u64));
+            if let Some(handles) = counts.get(ino) {
+                open.insert(*ino, (*id, *handles));
             } else {
                 close(device, *id);
             }

@@ -348,7 +348,9 @@ impl Live {
             }
             "x" => {
                 let gone = self.handles.remove(&number()?)?;
-                if !self.handles.values().any(|handle| handle.ino == gone.ino) {
+                // Few were: all handles are looked through for those alone.
+                let killed = self.killed.contains_key(&gone.ino);
+                if killed && !self.handles.values().any(|handle| handle.ino == gone.ino) {
                     self.killed.remove(&gone.ino);
                 }
             }

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 
 use super::handles::Handle;
-use super::{Done, Fault, Vfs};
+use super::{CacheEvent, Done, Fault, Vfs};
 use crate::store;
 
 /// Longest that a close is held back.
@@ -92,21 +92,35 @@ impl Vfs {
         let Handle::File { writable: true, data: Some(file), .. } = &*open else {
             return Err(Fault::BadHandle);
         };
+        let life = self.lives().get(ino);
+        let epoch = life.as_ref().map(|life| life.epoch());
         let mut written = 0;
         while written < data.len() {
             match rustix::io::pwrite(file, &data[written..], offset + written as u64) {
                 Ok(count) => written += count,
                 Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    self.doubt(ino);
+                    return Err(error.into());
+                }
             }
         }
-        if let Some(life) = self.lives().get(ino) {
+        if let Some(life) = life {
             let mut state = life.lock();
-            if state.stream.as_mut().is_some_and(|stream| !stream.written(offset, data)) {
+            // Truncated meanwhile: whether before or after these bytes came, nobody can tell.
+            let same = epoch == Some(life.epoch());
+            if state.stream.as_mut().is_some_and(|stream| !same || !stream.written(offset, data)) {
                 state.stream = None;
             }
         }
         Ok(())
+    }
+
+    /// A write failed. Of a shared mapping the kernel keeps the page all the same, and would show it to who reads the
+    /// sealed file: it is told to drop what it has, and to keep nothing over an open.
+    fn doubt(&self, ino: u64) {
+        self.doubted.lock().insert(ino);
+        let _ = self.parts.cache.send(CacheEvent::Content(ino));
     }
 
     /// Makes a file durable.

@@ -95,6 +95,8 @@ impl Vfs {
             return;
         }
         let base = sidecar::parse_number(ino).map_or(ino, |(base, _)| base);
-        self.parts.places.forget(base, times);
+        if self.parts.places.forget(base, times) {
+            self.doubted.lock().remove(&base);
+        }
     }
 }

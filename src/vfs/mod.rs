@@ -93,6 +93,8 @@ pub type Done<T> = Box<dyn FnOnce(Result<T, Fault>) + Send>;
 pub enum CacheEvent {
     /// Attributes of this inode changed without the kernel's doing.
     Attributes(u64),
+    /// What is cached of this inode's content may never have got here.
+    Content(u64),
     /// This name in this folder is gone.
     Name(u64, String),
     /// All that came before was told: somebody waits for that.
@@ -159,8 +161,9 @@ pub struct Vfs {
     log_numbers: special::LogNumbers,
     next_staged: AtomicU64,
     held_back: data::HeldBack,
-    /// Seals whose backing file was found missing, and that was logged.
-    missing: Mutex<HashSet<i64>>,
+    alterations: Arc<recheck::Alterations>,
+    /// Inodes of which a write failed: the kernel may have cached, as if it were there, what could not be written.
+    doubted: Mutex<HashSet<u64>>,
 }
 
 impl Vfs {
@@ -179,7 +182,8 @@ impl Vfs {
             log_numbers: special::LogNumbers::default(),
             next_staged: AtomicU64::new(0),
             held_back: data::HeldBack::default(),
-            missing: Mutex::default(),
+            alterations: Arc::default(),
+            doubted: Mutex::default(),
         })
     }
 

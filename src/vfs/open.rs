@@ -269,7 +269,8 @@ impl Vfs {
         found: &super::resolve::Found,
         done: Done<Opened>,
     ) {
-        let opened = self.opened(caller, found.meta.ino, false, true, || {
+        let keep_cache = !self.doubted.lock().contains(&found.meta.ino);
+        let opened = self.opened(caller, found.meta.ino, false, keep_cache, || {
             Ok(store::open_at(&*found.dir, &found.name, OFlags::RDONLY)?)
         });
         let opened = match opened {
@@ -327,7 +328,10 @@ impl Vfs {
             }
         };
         if truncate && data.is_some() {
-            life.lock().stream = Some(crate::seal::Stream::new());
+            let mut state = life.lock();
+            // Once more, after the truncation: a write that was under way must not count as one to the empty file.
+            life.disturb(&mut state);
+            state.stream = Some(crate::seal::Stream::new());
         }
         self.handles.add(
             handle,

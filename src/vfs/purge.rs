@@ -57,6 +57,7 @@ impl Vfs {
         }
         batch.commit()?;
         for record in going {
+            self.sidecars_gone(&record);
             if let Err(error) = self.remove_bytes(&record) {
                 tracing::warn!(path = %record.path, %error, "expired and logged as removed, but its bytes are left");
             }

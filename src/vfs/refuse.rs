@@ -11,6 +11,8 @@ use crate::provenance;
 
 /// Different refusals kept between two visits of the thread that writes them down.
 const KEPT: usize = 4096;
+/// Longest path and reason, in bytes, that are kept: below deep folders a path has no end.
+const WORDS_MAX: usize = 4096;
 
 type Key = (String, &'static str, String, u32);
 
@@ -60,6 +62,9 @@ impl Vfs {
         let fault = Fault::Refused(self.parts.policy.get().errno_for(path));
         let reason = reason.into();
         tracing::debug!(%path, operation, uid = caller.uid, pid = caller.pid, "refused: {reason}");
+        if path.as_str().len() + reason.len() > WORDS_MAX {
+            return fault;
+        }
         let (at, wall) = (self.parts.clock.now(), self.parts.clock.wall());
         let key = (path.to_string(), operation, reason, caller.uid);
         let mut fresh = self.parts.refusals.fresh.lock();

@@ -171,6 +171,7 @@ impl Vfs {
         }
         batch.commit()?;
         for record in records {
+            self.sidecars_gone(record);
             if let Ok(file) = self.parts.tree.open_path(&record.path) {
                 let _ = store::set_immutable(file, false);
             }

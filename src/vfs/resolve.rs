@@ -80,12 +80,7 @@ impl Vfs {
             return Ok(());
         }
         let Some(record) = self.parts.index.read().find(path)? else { return Ok(()) };
-        if self.missing.lock().insert(record.id) {
-            tracing::error!(%path, "BACKING FILE MISSING: reading it is refused");
-            let mut batch = self.parts.index.batch(&self.parts.clock)?;
-            batch.altered(&record, "missing")?;
-            batch.commit()?;
-        }
+        self.alterations.note(&self.parts.index, &self.parts.clock, &record, "missing", None)?;
         if record.is_expired(self.parts.clock.now()) { Ok(()) } else { Err(Fault::Altered) }
     }
 

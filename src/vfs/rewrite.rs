@@ -64,6 +64,7 @@ impl Vfs {
         let mut batch = self.parts.index.batch(&self.parts.clock)?;
         batch.end(record, how, Actor::Uid(caller.uid))?;
         batch.commit()?;
+        self.sidecars_gone(record);
         tracing::info!(path = %record.path, ?how, uid = caller.uid, "expired seal ended");
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Attr, Done, Fault, Kind, OPEN_TTL, SEALED_TTL, Standing, Vfs};
+use super::{Attr, CacheEvent, Done, Fault, Kind, OPEN_TTL, SEALED_TTL, Standing, Vfs};
 use crate::crypto::sshsig;
 use crate::model::{ArtifactKind, FileTime, SealRecord, SealTrigger, Sidecar, State};
 use crate::seal::render_lines;
@@ -98,7 +98,7 @@ impl Vfs {
             Ok((_, _, Standing::Sealed(record))) => return then(&renderer, Ok(Arc::from(record))),
             Ok((_, _, Standing::Free)) => return then(&renderer, Err(Fault::NotFound)),
             Ok((path, meta, Standing::Unsealed(life))) => (path, meta.size, life),
-            Err(Fault::Stale) => return then(&renderer, Err(Fault::NotFound)),
+            // Its name is gone, or another file's: the kernel looks up again.
             Err(fault) => return then(&renderer, Err(fault)),
         };
         let index = Arc::clone(&self.parts.index);
@@ -118,6 +118,15 @@ impl Vfs {
         });
         let waiter = Waiter { deadline: None, until_released: false, tell };
         self.parts.pipeline.demand(&life, Demand::Sidecar, size, Some(waiter));
+    }
+
+    /// A seal has ended: the kernel, which remembers sidecars for long, must not show those of an earlier life.
+    pub(super) fn sidecars_gone(&self, record: &SealRecord) {
+        let Ok(folder) = self.parts.tree.stat_path(&record.path.parent()) else { return };
+        let folder = self.number(folder.ino);
+        for name in Sidecar::ALL.iter().filter_map(|kind| kind.name_of(record.path.name())) {
+            let _ = self.parts.cache.send(CacheEvent::Name(folder, name));
+        }
     }
 
     pub(super) fn sidecar_attr(&self, record: &SealRecord, kind: Sidecar) -> Result<Attr, Fault> {

@@ -3,9 +3,10 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use super::{Attr, Caller, Fault, Vfs};
+use super::{Attr, Caller, Fault, Standing, Vfs};
+use crate::crypto;
 use crate::ledger::Actor;
-use crate::model::{ArtifactKind, RelPath};
+use crate::model::{ArtifactKind, RelPath, SealRecord};
 use crate::policy::Symlinks;
 use crate::store::{self, Meta};
 
@@ -78,6 +79,22 @@ impl Vfs {
     pub fn read_link(&self, ino: u64) -> Result<Vec<u8>, Fault> {
         let _still = self.lives().namespace.read();
         let found = self.find_ino(ino)?;
-        Ok(store::readlink_at(&*found.dir, &found.name)?.into_bytes())
+        let target = store::readlink_at(&*found.dir, &found.name)?.into_bytes();
+        if let Standing::Sealed(record) = self.standing(&found.path, &found.meta)? {
+            self.check_link(&record, &target)?;
+        }
+        Ok(target)
+    }
+
+    /// A link that stands under a seal must be what was sealed: a link is short, so that costs nothing, and it has
+    /// no immutable flag.
+    fn check_link(&self, record: &SealRecord, target: &[u8]) -> Result<(), Fault> {
+        let sha256 = crypto::sha256(target);
+        if record.kind == ArtifactKind::Symlink && record.sha256 == sha256 {
+            return Ok(());
+        }
+        let found = format!("a symbolic link, sha256 of its target {sha256}");
+        self.alterations.note(&self.parts.index, &self.parts.clock, record, &found, None)?;
+        Err(Fault::Altered)
     }
 }

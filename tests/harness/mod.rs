@@ -72,8 +72,19 @@ impl Mount {
         Self::made(dir.to_owned(), policy, &[])
     }
 
+    /// As [`Mount::with`], with the store elsewhere, such as on another file system; that is not removed.
+    pub fn with_store(dir: &Path, store: &Path, policy: &str, options: &[&str]) -> Self {
+        fs::create_dir(dir).expect("folder");
+        Self::made_at(dir.to_owned(), store.to_owned(), policy, options)
+    }
+
     fn made(dir: PathBuf, policy: &str, options: &[&str]) -> Self {
-        let (store, mnt) = (dir.join("store"), dir.join("mnt"));
+        let store = dir.join("store");
+        Self::made_at(dir, store, policy, options)
+    }
+
+    fn made_at(dir: PathBuf, store: PathBuf, policy: &str, options: &[&str]) -> Self {
+        let mnt = dir.join("mnt");
         fs::create_dir(&mnt).expect("mount point");
         let made = sealctl().arg("init").arg(&store).args(["--origin", "test.example/store"]).output();
         let made = made.expect("sealctl init");
