@@ -16,6 +16,9 @@ use crate::store;
 /// Set-id bits of files are not stored, as `nosuid` asks.
 pub(super) const FILE_PERM: u32 = 0o1777;
 
+/// Opened by execve(2) (`__FMODE_EXEC` of include/linux/fs.h, which FUSE hands on among the flags).
+const FOR_EXECUTION: i32 = 0x20;
+
 fn may_write(flags: i32) -> bool {
     flags & libc::O_ACCMODE != libc::O_RDONLY
 }
@@ -242,6 +245,11 @@ impl Vfs {
         };
         let opened = match standing {
             Standing::Free => Err(Fault::Invalid),
+            // Of a running program the kernel refuses writers by itself; but truncation without writing is handed to us
+            // before it looks.
+            Standing::Unsealed(_) if write && !may_write(flags) && self.handles.is_run(ino) => {
+                Err(std::io::Error::from_raw_os_error(libc::ETXTBSY).into())
+            }
             Standing::Unsealed(life) if write => self.open_writer(caller, &life, &found, flags),
             Standing::Unsealed(_) => self.opened(caller, ino, false, false, || {
                 Ok(store::open_at(&*found.dir, &found.name, OFlags::RDONLY)?)
@@ -256,6 +264,11 @@ impl Vfs {
             }
         };
         drop(still);
+        if flags & FOR_EXECUTION != 0
+            && let Ok(opened) = &opened
+        {
+            self.handles.runs(opened.handle, ino);
+        }
         done(opened);
     }
 
