@@ -89,6 +89,12 @@ impl Vfs {
         };
         let made = self.own(caller, &dir, name, &file).and_then(|()| {
             let data = if self.passthrough() { None } else { Some(file.try_clone()?) };
+            let meta = store::stat_fd(&file)?;
+            if meta.perm & FILE_PERM == perm & FILE_PERM {
+                return Ok((meta, data));
+            }
+            // The caller's mask was applied by the kernel; the daemon's has no say.
+            store::set_perm(&file, perm & FILE_PERM)?;
             Ok((store::stat_fd(&file)?, data))
         });
         let (meta, data) = match made {
