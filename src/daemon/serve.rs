@@ -242,6 +242,7 @@ fn build(
     let (clock, gap) = Clock::start(Box::new(SystemTime), anchor, policy.max_gap);
     layout.clear_staging().map_err(|error| failed(layout.staging().display(), error))?;
     let tree = Tree::open(&layout.tree()).map_err(|error| failed(layout.tree().display(), error))?;
+    store::room::look(tree.root()).map_err(|error| failed(layout.tree().display(), error))?;
     let staging = Tree::open(&layout.staging()).map_err(|error| failed(layout.staging().display(), error))?;
 
     let mut abilities = Abilities { leases: true, immutable: true };

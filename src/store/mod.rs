@@ -10,6 +10,7 @@ mod lock;
 mod names;
 mod places;
 mod probe;
+pub mod room;
 mod tree;
 
 pub use freeze::{Lease, LeaseError, is_immutable, set_immutable};

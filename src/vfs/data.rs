@@ -93,13 +93,16 @@ impl Vfs {
             return Err(Fault::BadHandle);
         };
         let mut written = 0;
-        while written < data.len() {
-            match rustix::io::pwrite(file, &data[written..], offset + written as u64) {
-                Ok(count) => written += count,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+        store::room::without(|| {
+            while written < data.len() {
+                match rustix::io::pwrite(file, &data[written..], offset + written as u64) {
+                    Ok(count) => written += count,
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(error),
+                }
             }
-        }
+            Ok(())
+        })?;
         if let Some(life) = self.lives().get(ino) {
             let mut state = life.lock();
             if state.stream.as_mut().is_some_and(|stream| !stream.written(offset, data)) {
@@ -137,12 +140,12 @@ impl Vfs {
         let Handle::File { writable: true, data, .. } = &*open else { return Err(Fault::BadHandle) };
         let flags = if mode == 0 { FallocateFlags::empty() } else { FallocateFlags::KEEP_SIZE };
         if let Some(file) = data {
-            return Ok(rustix::fs::fallocate(file, flags, offset, length)?);
+            return Ok(store::room::without(|| rustix::fs::fallocate(file, flags, offset, length))?);
         }
         let _still = self.lives().namespace.read();
         let found = self.find_ino(ino)?;
         let file = store::open_at(&*found.dir, &found.name, OFlags::WRONLY)?;
-        Ok(rustix::fs::fallocate(file.as_fd(), flags, offset, length)?)
+        Ok(store::room::without(|| rustix::fs::fallocate(file.as_fd(), flags, offset, length))?)
     }
 
     /// Finds data or holes.
