@@ -143,7 +143,7 @@ impl Small {
         // What is written is given its blocks.
         run(Command::new("sync").arg("-f").arg(self.root()));
         let stat = rustix::fs::statvfs(self.root()).expect("statvfs");
-        (stat.f_bfree * stat.f_frsize >> 20, stat.f_bavail * stat.f_frsize >> 20)
+        ((stat.f_bfree * stat.f_frsize) >> 20, (stat.f_bavail * stat.f_frsize) >> 20)
     }
 }
 
