@@ -1,5 +1,6 @@
 //! Random operations on a real mount against a model of what a write-once tree allows. Small alphabets, so
 //! that names collide; the seed of a failing run is printed, and SEALFS_MODEL_SEED runs it again.
+//! With SEALFS_SOAK_MINUTES each way goes on for so long, with seeds that were not run before.
 
 mod harness;
 
@@ -8,6 +9,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
 
 use harness::{Mount, SLOW};
 
@@ -296,16 +298,36 @@ fn seed(default: u64) -> u64 {
     std::env::var("SEALFS_MODEL_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
+/// Operations of one seed.
+const STEPS: usize = 3000;
+
+/// These seeds, or new ones for as long as is asked for.
+fn runs(seeds: &[u64], options: &[&str]) {
+    let minutes = std::env::var("SEALFS_SOAK_MINUTES").ok().and_then(|minutes| minutes.parse::<f64>().ok());
+    let Some(minutes) = minutes else {
+        for seed in seeds {
+            run(*seed, options, STEPS);
+        }
+        return;
+    };
+    let until = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+    let first = seeds[0] ^ now.as_secs() << 20;
+    let mut next = first;
+    while next == first || Instant::now() < until {
+        run(next, options, STEPS);
+        next += 1;
+    }
+    let (operations, way) = ((next - first) * STEPS as u64, if options.is_empty() { "on" } else { "off" });
+    eprintln!("soak: {operations} operations, as the model says (passthrough={way}, seeds from {first})");
+}
+
 #[test]
 fn random_operations_do_what_the_model_says_with_passthrough() {
-    for seed in [seed(0x5ea1), 77, 2026] {
-        run(seed, &[], 3000);
-    }
+    runs(&[seed(0x5ea1), 77, 2026], &[]);
 }
 
 #[test]
 fn random_operations_do_what_the_model_says_through_the_daemon() {
-    for seed in [seed(0xf5), 4711] {
-        run(seed, &["-o", "passthrough=off"], 3000);
-    }
+    runs(&[seed(0xf5), 4711], &["-o", "passthrough=off"]);
 }

@@ -1,4 +1,5 @@
 //! The fuzz targets on their seeds and on what comes of altering them: a short run of what `cargo fuzz` does for hours.
+//! SEALFS_SOAK_INPUTS makes it so many inputs of each seed, and others than the last time.
 
 #[path = "fuzz/parsers.rs"]
 mod parsers;
@@ -7,6 +8,13 @@ use parsers::{TARGETS, Target};
 
 /// Inputs made of each seed.
 const ROUNDS: u64 = 20_000;
+
+/// As asked for, and where the numbers begin.
+fn rounds() -> (u64, u64) {
+    let asked = std::env::var("SEALFS_SOAK_INPUTS").ok().and_then(|inputs| inputs.parse().ok());
+    let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    asked.map_or((ROUNDS, 0x5ea1_f500), |asked| (asked, now.as_secs() | 1))
+}
 
 /// xorshift64*: the same inputs each time.
 struct Numbers(u64);
@@ -62,13 +70,13 @@ fn altered(seed: &[u8], others: &[&[u8]], numbers: &mut Numbers) -> Vec<u8> {
     bytes
 }
 
-fn short_run(target: &Target) {
+fn short_run(target: &Target, rounds: u64, begin: u64) {
     let all: Vec<&[u8]> = TARGETS.iter().flat_map(|target| target.seeds.iter().copied()).collect();
-    let mut numbers = Numbers(0x5ea1_f500);
+    let mut numbers = Numbers(begin);
     (target.run)(b"");
     for seed in target.seeds {
         (target.run)(seed);
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             let input = altered(seed, &all, &mut numbers);
             (target.run)(&input);
         }
@@ -77,10 +85,14 @@ fn short_run(target: &Target) {
 
 #[test]
 fn no_parser_panics_and_what_it_takes_it_gives_back() {
+    let (rounds, begin) = rounds();
+    let mut inputs = 0;
     for target in TARGETS {
-        let ran = std::panic::catch_unwind(|| short_run(target));
-        assert!(ran.is_ok(), "{}", target.name);
+        let ran = std::panic::catch_unwind(|| short_run(target, rounds, begin));
+        assert!(ran.is_ok(), "{}, from number {begin}", target.name);
+        inputs += target.seeds.len() as u64 * rounds;
     }
+    eprintln!("soak: {inputs} inputs to {} parsers", TARGETS.len());
 }
 
 #[test]

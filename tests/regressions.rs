@@ -4,6 +4,7 @@ mod harness;
 
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -213,4 +214,44 @@ fn offline_verification_passes_over_nothing() {
     assert_eq!(verify(), Some(0));
     fs::remove_file(out.join("a")).unwrap();
     assert_ne!(verify(), Some(0), "a file that is gone while its sidecars are there");
+}
+
+#[test]
+fn a_running_program_is_not_truncated_by_an_open_without_writing() {
+    let mount = Mount::new("running", SLOW);
+    let program = mount.path("sleep");
+    harness::run(Command::new("cp").arg("/bin/sleep").arg(&program));
+    let mut running = Command::new(&program).arg("60").spawn().expect("run");
+    let open = || fs::File::options().read(true).custom_flags(libc::O_TRUNC).open(&program);
+    let answers: Vec<_> = (0..20).map(|_| open().map(drop)).collect();
+    let size = fs::metadata(&program).expect("stat").len();
+    let alive = running.try_wait().expect("wait").is_none();
+    let _ = running.kill();
+    let _ = running.wait();
+    for answer in answers {
+        assert_eq!(harness::errno(answer), libc::ETXTBSY);
+    }
+    assert_eq!(size, fs::metadata("/bin/sleep").expect("stat").len());
+    assert!(alive, "it lost its bytes");
+    // Once it has ended, and the kernel has let go of it, it can be emptied this way as on other file systems.
+    harness::eventually("truncated", || open().is_ok());
+    assert_eq!(fs::metadata(&program).expect("stat").len(), 0);
+}
+
+#[test]
+fn modes_are_as_asked_whatever_mask_the_daemon_has() {
+    let mut mount = Mount::new("mask", SLOW);
+    mount.stop();
+    let start = mount.dir.join("start");
+    let sealfs = env!("CARGO_BIN_EXE_sealfs");
+    fs::write(&start, format!("#!/bin/sh\numask 077\nexec {sealfs} \"$@\"\n")).expect("script");
+    run(Command::new("chmod").arg("755").arg(&start));
+    let mount = mount.under(&start);
+    let modes =
+        "umask 002; touch f; mkdir d; (umask 077; touch p); umask 0; touch o; stat -c '%n %a' d f o p";
+    assert_eq!(harness::sh(&mount.mnt, modes), "d 775\nf 664\no 666\np 600\n");
+    for (daemon, options) in [("on", &[][..]), ("off", &["-o", "passthrough=off"][..])] {
+        let mount = Mount::with("mask-usual", SLOW, options);
+        assert_eq!(harness::sh(&mount.mnt, modes), "d 775\nf 664\no 666\np 600\n", "{daemon}");
+    }
 }

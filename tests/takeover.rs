@@ -264,33 +264,3 @@ fn a_newer_program_that_cannot_run_is_not_the_end() {
     mount.stop();
     let _ = fs::remove_dir_all(&dir);
 }
-
-/// Capabilities of a process, as the kernel tells them, and whether it can ever have others.
-fn privileges(pid: u32) -> (u64, u64, bool) {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
-    let field = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("a field");
-        u64::from_str_radix(line.trim(), 16).expect("a number")
-    };
-    (field("CapEff:"), field("CapBnd:"), field("NoNewPrivs:") == 1)
-}
-
-#[test]
-fn parent_and_worker_keep_only_the_capabilities_that_they_need() {
-    let mut mount = Mount::new("privileges", QUICK);
-    mount.sealed("f", b"f");
-    // CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, LINUX_IMMUTABLE, SYS_PTRACE, SYS_ADMIN, LEASE (linux/capability.h).
-    let kept = [0, 1, 3, 4, 5, 9, 19, 21, 28].iter().fold(0u64, |all, bit| all | 1 << bit);
-    for pid in [mount.pid(), u32::try_from(worker(&mount).as_raw_nonzero().get()).expect("pid")] {
-        let (effective, bounding, no_more) = privileges(pid);
-        assert_eq!(effective & !kept, 0, "process {pid} has {effective:x}");
-        assert_eq!(bounding & !kept, 0, "process {pid} could have {bounding:x}");
-        assert_ne!(effective, 0);
-        assert!(no_more);
-    }
-    mount.ctl_ok(&["restart"]);
-    let (effective, _, no_more) =
-        privileges(u32::try_from(worker(&mount).as_raw_nonzero().get()).expect("pid"));
-    assert!(effective & !kept == 0 && no_more);
-    mount.stop();
-}

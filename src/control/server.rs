@@ -47,7 +47,12 @@ impl Listener {
     /// If it cannot be bound.
     pub fn bind(path: &Path) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
+            let made = !folder.exists();
             std::fs::create_dir_all(folder)?;
+            if made {
+                // Whatever mask the daemon was started with.
+                std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
+            }
         }
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -167,9 +167,13 @@ impl Keeper {
         let inherited = [self.device.as_fd(), self.memory.as_fd(), link.as_fd(), self.lock.as_fd()];
         // This process starts nothing but workers, and has no other thread: what it lets be inherited goes nowhere
         // else.
-        for file in inherited.iter().chain([&self.original.as_fd()]) {
-            rustix::io::fcntl_setfd(file, FdFlags::empty())?;
-        }
+        let handed_on = |flags: FdFlags| -> std::io::Result<()> {
+            for file in inherited.iter().chain([&self.original.as_fd()]) {
+                rustix::io::fcntl_setfd(file, flags)?;
+            }
+            Ok(())
+        };
+        handed_on(FdFlags::empty())?;
         let program = if own {
             PathBuf::from(format!("/proc/self/fd/{}", self.original.as_raw_fd()))
         } else {
@@ -181,7 +185,9 @@ impl Keeper {
         command
             .env(worker::ENV, Inherited { device, memory, link, lock, parent: std::process::id() }.to_text());
         command.env_remove("NOTIFY_SOCKET").env_remove(background::READY_ENV);
-        command.spawn()
+        let worker = command.spawn();
+        handed_on(FdFlags::CLOEXEC)?;
+        worker
     }
 
     /// Watches a worker until it has ended.

@@ -3,7 +3,7 @@
 use rustix::thread::{CapabilitySet, CapabilitySets, remove_capability_from_bounding_set};
 
 /// What is kept, and what for.
-const KEPT: [CapabilitySet; 9] = [
+const KEPT: [CapabilitySet; 10] = [
     // Mount, unmount, register backing files.
     CapabilitySet::SYS_ADMIN,
     // The immutable flag.
@@ -20,13 +20,16 @@ const KEPT: [CapabilitySet; 9] = [
     CapabilitySet::FOWNER,
     // The set-group-id bit of folders, where the group is not ours.
     CapabilitySet::FSETID,
+    // Write on behalf of others as a user without privileges ([`crate::store::room`]).
+    CapabilitySet::SETUID,
     // End and replace workers also after a change of their credentials by a security module.
     CapabilitySet::KILL,
 ];
 
 /// Drops everything else, for this process and all that it starts. Among it CAP_SYS_RESOURCE: what writers write
 /// through the kernel's passthrough runs with these capabilities, and would fill the room that the backing file
-/// system reserves for root. Before any thread is started: capabilities belong to threads.
+/// system reserves for root (for user 0 even without it: [`crate::store::room`]). Before any thread is
+/// started: capabilities belong to threads.
 ///
 /// # Errors
 /// What the kernel says. Who has none to drop succeeds.

@@ -35,6 +35,8 @@ use crate::vfs::{CacheEvent, Notes, NotesInbox, Parts, Refusals, Vfs};
 const THREADS: usize = 8;
 /// How long a start waits for a daemon of the same store that is unmounted and ending.
 const LAST_SEALS: std::time::Duration = std::time::Duration::from_secs(10);
+/// `CLOSE_RANGE_CLOEXEC` of linux/close_range.h.
+const CLOSE_RANGE_CLOEXEC: libc::c_int = 4;
 
 fn failed(what: impl std::fmt::Display, error: impl std::fmt::Display) -> StartError {
     StartError::failed(format!("{what}: {error}"))
@@ -46,6 +48,7 @@ pub fn begin_process() -> Result<(), StartError> {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     ignore_lease_breaks();
     raise_descriptors();
+    keep_descriptors();
     privileges::drop_most().map_err(|error| failed("dropping privileges", error))
 }
 
@@ -251,6 +254,7 @@ fn build(
     let (clock, gap) = Clock::start(Box::new(SystemTime), anchor, policy.max_gap);
     layout.clear_staging().map_err(|error| failed(layout.staging().display(), error))?;
     let tree = Tree::open(&layout.tree()).map_err(|error| failed(layout.tree().display(), error))?;
+    store::room::look(tree.root()).map_err(|error| failed(layout.tree().display(), error))?;
     let staging = Tree::open(&layout.staging()).map_err(|error| failed(layout.staging().display(), error))?;
 
     let mut abilities = Abilities { leases: true, immutable: true };
@@ -428,6 +432,16 @@ fn fallbacks(parts: &Parts, options: &Options, takeover: bool) -> Vec<String> {
 fn ignore_lease_breaks() {
     // SAFETY: SIG_IGN for SIGIO installs no handler of ours.
     unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
+}
+
+/// Whatever was open when this process began (a shell's files, what a worker inherits from its parent) is not handed
+/// on to programs that it starts.
+fn keep_descriptors() {
+    // SAFETY: closes nothing and takes no pointer: sets the flag on whatever is open.
+    let done = unsafe { libc::close_range(3, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
+    if done < 0 {
+        tracing::debug!(error = %std::io::Error::last_os_error(), "inherited descriptors not marked");
+    }
 }
 
 /// Descriptors are what open and remembered files cost, one or two each: as many as the system gives, and root, as

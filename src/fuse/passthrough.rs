@@ -97,7 +97,8 @@ impl Backings {
             *handles += 1;
             return Ok(*id);
         }
-        let id = BackingId::create_raw(device, file)?;
+        // What is written through it is written with the credentials that this thread has now.
+        let id = crate::store::room::without(|| BackingId::create_raw(device, file))?;
         self.handover.backing(ino, id);
         open.insert(ino, (id, 1));
         Ok(id)

@@ -11,6 +11,7 @@ mod names;
 mod nodes;
 mod places;
 mod probe;
+pub mod room;
 mod tree;
 
 pub use freeze::{Lease, LeaseError, is_immutable, set_immutable};

@@ -12,6 +12,7 @@ use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags, Timespec, Timestamps, openat2,
 };
 
+use super::room;
 use crate::model::{FileTime, RelPath};
 
 const RESOLVE: ResolveFlags =
@@ -250,6 +251,7 @@ pub fn stat_fd(file: impl AsFd) -> io::Result<Meta> {
 /// # Errors
 /// What `mkdirat(2)` reports.
 pub fn mkdir_at(dir: impl AsFd, name: &str, perm: u32) -> io::Result<()> {
+    room::check(&dir)?;
     Ok(rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(perm & 0o7777))?)
 }
 
@@ -258,6 +260,7 @@ pub fn mkdir_at(dir: impl AsFd, name: &str, perm: u32) -> io::Result<()> {
 /// # Errors
 /// What `symlinkat(2)` reports.
 pub fn symlink_at(dir: impl AsFd, name: &str, target: &Path) -> io::Result<()> {
+    room::check(&dir)?;
     Ok(rustix::fs::symlinkat(target, dir, name)?)
 }
 

@@ -12,8 +12,9 @@ use crate::store::{self, Meta, SetTime};
 /// Copies content, mode, owner, times and user xattrs to a name that must be free.
 pub(super) fn copy_file(source: &OwnedFd, to: BorrowedFd<'_>, new: &str) -> Result<Meta, Fault> {
     let meta = store::stat_fd(source)?;
+    store::room::check(to)?;
     let target = store::create_at(to, new, OFlags::WRONLY, 0o600)?;
-    let copied = copy_content(source, &target, meta.size)
+    let copied = store::room::without(|| copy_content(source, &target, meta.size))
         .and_then(|()| copy_xattrs(source, &target))
         .and_then(|()| store::set_owner(&target, Some(meta.uid), Some(meta.gid)))
         .and_then(|()| store::set_perm(&target, meta.perm & super::open::FILE_PERM))

@@ -95,15 +95,19 @@ impl Vfs {
         let life = self.lives().get(ino);
         let epoch = life.as_ref().map(|life| life.epoch());
         let mut written = 0;
-        while written < data.len() {
-            match rustix::io::pwrite(file, &data[written..], offset + written as u64) {
-                Ok(count) => written += count,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => {
-                    self.doubt(ino);
-                    return Err(error.into());
+        let done = store::room::without(|| {
+            while written < data.len() {
+                match rustix::io::pwrite(file, &data[written..], offset + written as u64) {
+                    Ok(count) => written += count,
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(error),
                 }
             }
+            Ok(())
+        });
+        if let Err(error) = done {
+            self.doubt(ino);
+            return Err(error.into());
         }
         if let Some(life) = life {
             let mut state = life.lock();
@@ -151,12 +155,12 @@ impl Vfs {
         let Handle::File { writable: true, data, .. } = &*open else { return Err(Fault::BadHandle) };
         let flags = if mode == 0 { FallocateFlags::empty() } else { FallocateFlags::KEEP_SIZE };
         if let Some(file) = data {
-            return Ok(rustix::fs::fallocate(file, flags, offset, length)?);
+            return Ok(store::room::without(|| rustix::fs::fallocate(file, flags, offset, length))?);
         }
         let _still = self.lives().namespace.read();
         let found = self.find_ino(ino)?;
         let file = store::open_at(&*found.dir, &found.name, OFlags::WRONLY)?;
-        Ok(rustix::fs::fallocate(file.as_fd(), flags, offset, length)?)
+        Ok(store::room::without(|| rustix::fs::fallocate(file.as_fd(), flags, offset, length))?)
     }
 
     /// Finds data or holes.

@@ -61,13 +61,21 @@ pub(super) struct Handles {
     next: AtomicU64,
     handover: Arc<Handover>,
     open: Mutex<HashMap<u64, Arc<Handle>>>,
+    /// Handles that programs run from, and of which inode. A worker that takes over does not know of them.
+    programs: Mutex<HashMap<u64, u64>>,
     anchors: Mutex<HashMap<u64, Weak<Anchor>>>,
 }
 
 impl Handles {
     /// None yet; numbers come after `last`.
     pub fn new(last: u64, handover: Arc<Handover>) -> Self {
-        Handles { next: AtomicU64::new(last), handover, open: Mutex::default(), anchors: Mutex::default() }
+        Handles {
+            next: AtomicU64::new(last),
+            handover,
+            open: Mutex::default(),
+            programs: Mutex::default(),
+            anchors: Mutex::default(),
+        }
     }
 
     /// A number that no handle has.
@@ -106,7 +114,18 @@ impl Handles {
 
     /// Removes it; [`Handles::told`] comes after.
     pub fn take(&self, number: u64) -> Option<Arc<Handle>> {
+        self.programs.lock().remove(&number);
         self.open.lock().remove(&number)
+    }
+
+    /// The handle was opened to run a program from it.
+    pub fn runs(&self, number: u64, ino: u64) {
+        self.programs.lock().insert(number, ino);
+    }
+
+    /// Whether a program runs from the inode.
+    pub fn is_run(&self, ino: u64) -> bool {
+        self.programs.lock().values().any(|running| *running == ino)
     }
 
     /// A worker that takes over need not know of it any more.

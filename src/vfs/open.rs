@@ -16,6 +16,9 @@ use crate::store;
 /// Set-id bits of files are not stored, as `nosuid` asks.
 pub(super) const FILE_PERM: u32 = 0o1777;
 
+/// Opened by execve(2) (`__FMODE_EXEC` of include/linux/fs.h, which FUSE hands on among the flags).
+const FOR_EXECUTION: i32 = 0x20;
+
 fn may_write(flags: i32) -> bool {
     flags & libc::O_ACCMODE != libc::O_RDONLY
 }
@@ -86,6 +89,12 @@ impl Vfs {
         };
         let made = self.own(caller, &dir, name, &file).and_then(|()| {
             let data = if self.passthrough() { None } else { Some(file.try_clone()?) };
+            let meta = store::stat_fd(&file)?;
+            if meta.perm & FILE_PERM == perm & FILE_PERM {
+                return Ok((meta, data));
+            }
+            // The caller's mask was applied by the kernel; the daemon's has no say.
+            store::set_perm(&file, perm & FILE_PERM)?;
             Ok((store::stat_fd(&file)?, data))
         });
         let (meta, data) = match made {
@@ -244,6 +253,11 @@ impl Vfs {
         };
         let opened = match standing {
             Standing::Free => Err(Fault::Invalid),
+            // Of a running program the kernel refuses writers by itself; but truncation without writing is handed to us
+            // before it looks.
+            Standing::Unsealed(_) if write && !may_write(flags) && self.handles.is_run(ino) => {
+                Err(std::io::Error::from_raw_os_error(libc::ETXTBSY).into())
+            }
             Standing::Unsealed(life) if write => self.open_writer(caller, &life, &found, flags),
             Standing::Unsealed(_) => self.opened(caller, ino, false, false, || {
                 Ok(store::open_at(&*found.dir, &found.name, OFlags::RDONLY)?)
@@ -258,6 +272,11 @@ impl Vfs {
             }
         };
         drop(still);
+        if flags & FOR_EXECUTION != 0
+            && let Ok(opened) = &opened
+        {
+            self.handles.runs(opened.handle, ino);
+        }
         done(opened);
     }
 

@@ -35,6 +35,7 @@ impl Vfs {
         let (swap, staging) = (self.staged_name(), self.parts.staging.root());
         let new = store::create_at(staging, &swap, OFlags::RDONLY, meta.perm & 0o777)?;
         let swapped = store::set_owner(&new, Some(meta.uid), Some(meta.gid))
+            .and_then(|()| store::set_perm(&new, meta.perm & super::open::FILE_PERM))
             .map_err(Fault::from)
             .and_then(|()| self.end_seal(caller, record, &Ending::Rewritten))
             .and_then(|()| {

@@ -173,14 +173,14 @@ impl Vfs {
     ) -> Result<Attr, Fault> {
         if let (Some(size), Some(found)) = (changes.size, found) {
             let writable = store::open_at(&*found.dir, &found.name, OFlags::WRONLY)?;
-            rustix::fs::ftruncate(&writable, size)?;
+            store::room::without(|| rustix::fs::ftruncate(&writable, size))?;
         } else if let Some(size) = changes.size {
             let again = rustix::fs::open(
                 format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file)),
                 OFlags::WRONLY | OFlags::CLOEXEC,
                 rustix::fs::Mode::empty(),
             )?;
-            rustix::fs::ftruncate(&again, size)?;
+            store::room::without(|| rustix::fs::ftruncate(&again, size))?;
         }
         if changes.uid.is_some() || changes.gid.is_some() {
             store::set_owner(file, changes.uid, changes.gid)?;

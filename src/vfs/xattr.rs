@@ -112,7 +112,8 @@ impl Vfs {
             XattrFlags::Replace => rustix::fs::XattrFlags::REPLACE,
         };
         self.change_xattr(caller, ino, name, "setxattr", &|file, name| {
-            rustix::fs::fsetxattr(file, name, value, flags)
+            crate::store::room::check(file)?;
+            rustix::fs::fsetxattr(file, name, value, flags).map_err(no_data)
         })
     }
 
@@ -122,7 +123,7 @@ impl Vfs {
     /// As [`Vfs::setxattr`].
     pub fn removexattr(&self, caller: Caller, ino: u64, name: &OsStr) -> Result<(), Fault> {
         self.change_xattr(caller, ino, name, "removexattr", &|file, name| {
-            rustix::fs::fremovexattr(file, name)
+            rustix::fs::fremovexattr(file, name).map_err(no_data)
         })
     }
 
@@ -132,7 +133,7 @@ impl Vfs {
         ino: u64,
         name: &OsStr,
         operation: &'static str,
-        change: &dyn Fn(&OwnedFd, &str) -> rustix::io::Result<()>,
+        change: &dyn Fn(&OwnedFd, &str) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         self.changeable_tree()?;
         let name = check(name)?;
@@ -144,7 +145,7 @@ impl Vfs {
         let _still = self.lives().namespace.read();
         let (file, found) = self.open_for_xattr(ino)?.ok_or(Fault::NotPermitted)?;
         let Some(found) = found.filter(|found| found.meta.kind == EntryKind::File) else {
-            return change(&file, name).map_err(no_data);
+            return change(&file, name);
         };
         match self.standing(&found.path, &found.meta)? {
             Standing::Sealed(record) => {
@@ -156,9 +157,9 @@ impl Vfs {
                     self.parts.pipeline.changeable(&life, Event::AttributesChanged).map_err(|_| {
                         self.refuse(caller, &found.path, operation, "it is being sealed at this moment")
                     })?;
-                change(&file, name).map_err(no_data)
+                change(&file, name)
             }
-            Standing::Free => change(&file, name).map_err(no_data),
+            Standing::Free => change(&file, name),
         }
     }
 

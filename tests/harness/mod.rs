@@ -68,8 +68,13 @@ impl Mount {
 
     /// As [`Mount::new`], in this folder.
     pub fn at(dir: &Path, policy: &str) -> Self {
+        Self::at_with(dir, policy, &[])
+    }
+
+    /// As [`Mount::with`], in this folder.
+    pub fn at_with(dir: &Path, policy: &str, options: &[&str]) -> Self {
         fs::create_dir(dir).expect("folder");
-        Self::made(dir.to_owned(), policy, &[])
+        Self::made(dir.to_owned(), policy, options)
     }
 
     /// As [`Mount::with`], with the store elsewhere, such as on another file system; that is not removed.
@@ -105,6 +110,13 @@ impl Mount {
         mount.program = Some(program.to_owned());
         mount.start();
         mount
+    }
+
+    /// Goes on with another file as the program, when stopped.
+    pub fn under(mut self, program: &Path) -> Self {
+        self.program = Some(program.to_owned());
+        self.start();
+        self
     }
 
     /// The daemon has ended otherwise.
