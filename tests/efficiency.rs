@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use harness::{Mount, eventually};
 use sealfs::control::client::Client;
@@ -54,13 +55,26 @@ fn sealed(mount: &Mount, seals: u64) {
     eventually("all are sealed", || counters(mount).get("index_seals") == Some(&seals));
 }
 
-/// A mount with so many sealed files.
+/// A mount with so many sealed files, of which the kernel knows nothing yet, not from the time before their seals.
 fn filled(name: &str, files: u32) -> (Mount, Vec<PathBuf>) {
-    let mount = Mount::new(name, AT_ONCE);
+    let mut mount = Mount::new(name, AT_ONCE);
     let names = create(&mount, files);
     write(&names);
     sealed(&mount, files.into());
+    mount.restart();
     (mount, names)
+}
+
+/// A mount with so many files that were sealed all at once, so that it does not matter how fast they were written: a
+/// daemon that starts finds them due.
+fn burst(name: &str, files: u32) -> Mount {
+    let mut mount = Mount::new(name, "version = 1\n[defaults]\nsettle = \"1h\"\n");
+    write(&create(&mount, files));
+    mount.stop();
+    fs::write(mount.store.join("policy.toml"), AT_ONCE).expect("policy");
+    mount.start();
+    sealed(&mount, files.into());
+    mount
 }
 
 /// What was counted from one moment to another.
@@ -104,7 +118,8 @@ fn requests_for_creating_writing_and_closing() {
     let mount = Mount::new("requests-create", "version = 1\n[defaults]\nsettle = \"1h\"\n");
     let names = create(&mount, FILES);
     let spent = Spent::by(&mount, || write(&names));
-    spent.at_most("requests that the writer waits for", spent.waited_for(), 3.1, FILES);
+    // lookup, create, getxattr and getattr at the first write, flush
+    spent.at_most("requests that the writer waits for", spent.waited_for(), 5.1, FILES);
     spent.at_most("releases", spent.of("fuse_release"), 1.0, FILES);
 }
 
@@ -113,7 +128,7 @@ fn requests_for_opening_reading_and_closing_what_is_sealed() {
     let (mount, names) = filled("requests-open", FILES);
     names.iter().for_each(|path| read(path));
     let spent = Spent::by(&mount, || names.iter().for_each(|path| read(path)));
-    spent.at_most("requests that the reader waits for", spent.waited_for(), 1.1, FILES);
+    spent.at_most("requests that the reader waits for", spent.waited_for(), 1.02, FILES);
     spent.at_most("opens", spent.of("fuse_open"), 1.0, FILES);
     spent.at_most("hash passes", spent.of("hash_files"), 0.0, FILES);
 }
@@ -135,25 +150,27 @@ fn requests_for_attributes_and_names_of_what_is_sealed() {
     };
     look();
     let spent = Spent::by(&mount, look);
-    spent.at_most("requests of a warm stat", spent.waited_for(), 0.1, FILES);
+    spent.at_most("requests of a warm stat", spent.waited_for(), 0.01, FILES);
     list(&mount);
     let spent = Spent::by(&mount, || list(&mount));
-    spent.at_most("requests of a warm list", spent.waited_for(), 0.1, FILES);
+    spent.at_most("requests of a warm list", spent.waited_for(), 0.05, FILES);
 
     mount.restart();
     let spent = Spent::by(&mount, look);
-    spent.at_most("requests of a cold stat", spent.waited_for(), 1.1, FILES);
+    spent.at_most("requests of a cold stat", spent.waited_for(), 1.05, FILES);
     mount.restart();
     let spent = Spent::by(&mount, || list(&mount));
-    spent.at_most("requests of a cold list", spent.waited_for(), 0.1, FILES);
+    spent.at_most("requests of a cold list", spent.waited_for(), 0.05, FILES);
     // With the names come the attributes.
     let spent = Spent::by(&mount, look);
-    spent.at_most("requests of a stat after a list", spent.waited_for(), 0.1, FILES);
+    spent.at_most("requests of a stat after a list", spent.waited_for(), 0.01, FILES);
 }
 
 #[test]
 fn status_shows_the_counters_and_people_do_not_see_them() {
-    let (mount, _) = filled("counters", 3);
+    let mount = Mount::new("counters", AT_ONCE);
+    write(&create(&mount, 3));
+    sealed(&mount, 3);
     let status = mount.ctl_json(&["status"]).remove(0);
     assert_eq!(status["counters"]["index_seals"], 3, "{status}");
     assert!(status["counters"]["fuse_create"].as_u64() >= Some(3), "{status}");
@@ -184,30 +201,26 @@ fn a_file_is_hashed_once() {
 #[test]
 fn transactions_and_syncs_of_a_thousand_seals() {
     let files = 3000;
-    let mount = Mount::new("thousand", AT_ONCE);
-    let names = create(&mount, files);
-    let spent = Spent::by(&mount, || {
-        write(&names);
-        sealed(&mount, files.into());
-    });
+    let mount = burst("thousand", files);
+    let spent = Spent(counters(&mount));
+    assert_eq!(spent.of("hash_files"), u64::from(files));
     let thousands = files / 1000;
-    spent.at_most("transactions of a thousand seals", spent.of("index_commits"), 100.0, thousands);
+    spent.at_most("transactions of a thousand seals", spent.of("index_commits"), 4.0, thousands);
     let syncs = spent.of("durable_fsync") + spent.of("durable_syncfs");
-    spent.at_most("fsyncs and syncfs of a thousand seals", syncs, 100.0, thousands);
+    spent.at_most("fsyncs and syncfs of a thousand seals", syncs, 20.0, thousands);
 }
 
 #[test]
 fn bytes_of_index_and_log() {
     let files = 3000;
-    let (mut mount, _) = filled("bytes", files);
+    let mut mount = burst("bytes", files);
     mount.stop();
-    let index: u64 = ["index.db", "index.db-wal"]
-        .iter()
-        .map(|name| fs::metadata(mount.store.join(name)).map_or(0, |meta| meta.len()))
-        .sum();
+    let file = mount.store.join("index.db");
+    harness::run(Command::new("sqlite3").arg(&file).arg("PRAGMA wal_checkpoint(TRUNCATE)"));
+    let index = fs::metadata(file).expect("index").len();
     let log = bytes_below(&mount.store.join("log"));
     let spent = Spent([("index".to_owned(), index), ("log".to_owned(), log)].into());
-    spent.at_most("bytes of index and log", index + log, 1536.0, files);
+    spent.at_most("bytes of index and log", index + log, 2800.0, files);
 }
 
 fn bytes_below(folder: &Path) -> u64 {
