@@ -23,8 +23,8 @@ use serde_json::Value;
 
 use results::Results;
 
-/// Why the bench did not go on.
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// Why it did not go on.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Compares sealfs with other file systems
 #[derive(Parser)]
@@ -53,12 +53,12 @@ struct Args {
 }
 
 /// Runs a command that must succeed.
-pub fn run(command: &mut Command) -> Result<(), Failure> {
+fn run(command: &mut Command) -> Result<(), Failure> {
     output(command).map(drop)
 }
 
 /// Standard output of a command that must succeed.
-pub fn output(command: &mut Command) -> Result<String, Failure> {
+fn output(command: &mut Command) -> Result<String, Failure> {
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
     if !output.status.success() {
         let error = String::from_utf8_lossy(&output.stderr);
@@ -68,7 +68,7 @@ pub fn output(command: &mut Command) -> Result<String, Failure> {
 }
 
 /// One line of JSON of a command.
-pub fn answer(command: &mut Command) -> Result<Value, Failure> {
+fn answer(command: &mut Command) -> Result<Value, Failure> {
     Ok(serde_json::from_str(&output(command)?)?)
 }
 
