@@ -106,6 +106,7 @@ pub fn run_all(base: &Path, bin: &Path, files: usize) -> Result<Vec<Fact>, Failu
 
     place.unmount()?;
     let store = place.store();
+    // The WAL is as large for ten files as for a million; it is counted as it is.
     let index: u64 = ["index.db", "index.db-wal"]
         .iter()
         .map(|name| fs::metadata(store.join(name)).map_or(0, |meta| meta.len()))

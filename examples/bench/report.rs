@@ -106,7 +106,12 @@ fn judge(target: &Target, results: &Results) -> Option<Verdict> {
     };
     let ratio = own / other;
     let of_thin = thin.map(|thin| own / thin);
-    let forbidden = thin.is_some_and(|thin| thin / other < target.factor);
+    // What thin comes to in the place of sealfs; a row of its own is compared with thin's.
+    let thins = match target.against {
+        Against::Own(row) => results.median(row, Column::Thin),
+        _ => Some(other),
+    };
+    let forbidden = thin.zip(thins).is_some_and(|(thin, other)| thin / other < target.factor);
     let reached = if ratio >= target.factor {
         "yes"
     } else if forbidden && of_thin.is_some_and(|ratio| ratio >= OF_THIN) {
