@@ -41,6 +41,13 @@ pub fn sync_dir(dir: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::fsync(dir)?)
 }
 
+/// Begins to write a file back, without waiting: what is synced afterwards is on its way by then. Promises nothing.
+pub fn begin_writing(file: impl AsFd) {
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is borrowed for the call; the call touches no memory of ours.
+    let _ = unsafe { libc::sync_file_range(fd, 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
+}
+
 /// Waits for write-back of this file that is under way and reports an error that belongs to this file.
 /// Alone it makes nothing durable.
 ///

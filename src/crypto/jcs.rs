@@ -24,7 +24,7 @@ pub enum JcsError {
 /// # Errors
 /// If it holds a fraction, a number beyond ±(2^53 - 1), or is too deep.
 pub fn canonical(value: &Value) -> Result<String, JcsError> {
-    let mut out = String::new();
+    let mut out = String::with_capacity(1024);
     write_value(&mut out, value, 0)?;
     Ok(out)
 }
@@ -57,8 +57,12 @@ fn write_value(out: &mut String, value: &Value, depth: usize) -> Result<(), JcsE
         }
         Value::Object(map) => {
             let mut fields: Vec<(&String, &Value)> = map.iter().collect();
-            // RFC 8785, section 3.2.3: not by code points, nor by UTF-8.
-            fields.sort_by(|a, b| a.0.encode_utf16().cmp(b.0.encode_utf16()));
+            // RFC 8785, section 3.2.3: not by code points, nor by UTF-8; of ASCII it is all the same.
+            if fields.iter().all(|(key, _)| key.is_ascii()) {
+                fields.sort_by(|a, b| a.0.cmp(b.0));
+            } else {
+                fields.sort_by(|a, b| a.0.encode_utf16().cmp(b.0.encode_utf16()));
+            }
             out.push('{');
             for (at, (key, field)) in fields.into_iter().enumerate() {
                 if at > 0 {
@@ -77,6 +81,11 @@ fn write_value(out: &mut String, value: &Value, depth: usize) -> Result<(), JcsE
 /// RFC 8785, section 3.2.2.2.
 fn write_string(out: &mut String, text: &str) {
     out.push('"');
+    if !text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+        out.push_str(text);
+        out.push('"');
+        return;
+    }
     for c in text.chars() {
         match c {
             '"' => out.push_str("\\\""),

@@ -105,8 +105,8 @@ fn serve(
     if let Some(start) = &start
         && !start.live.is_new()
     {
-        backings.take_over(&start.live);
         vfs.take_over(&start.live);
+        backings.take_over(&start.live, |handle| vfs.knows_handle(handle));
         handshake::ask_again(&start.device).map_err(|error| failed("asking the kernel again", error))?;
         tracing::info!(
             inodes = start.live.nodes.len(),
@@ -233,7 +233,7 @@ fn build(
     options: &Options,
     sealed: Box<dyn Fn(u64) + Send + Sync>,
     cache: crossbeam_channel::Sender<CacheEvent>,
-    start: Option<&mut Start>,
+    mut start: Option<&mut Start>,
 ) -> Result<Built, StartError> {
     let policy = read_policy(&layout.policy())?;
     let index = Index::open(&layout.index()).map_err(|error| failed(layout.index().display(), error))?;
@@ -285,6 +285,13 @@ fn build(
     let mut files = recover::known(journal, &index).map_err(read)?;
     if rebooted {
         recover::trusted(&mut files, &index, &tree).map_err(read)?;
+    }
+    if let Some(start) = &mut start {
+        for (old, new) in start.live.settle(&tree) {
+            for (_, file) in &mut files {
+                file.path = file.path.rebased(&old, &new).unwrap_or_else(|| file.path.clone());
+            }
+        }
     }
     let kept = files.iter().cloned().collect();
     let journal =

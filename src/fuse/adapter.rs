@@ -388,11 +388,13 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         COUNTERS.fuse_release.one();
-        // The kernel says it again where a worker has died meanwhile.
-        if self.passthrough() && self.vfs.knows_handle(fh.0) {
+        // The kernel says it again where a worker has died meanwhile. The handle goes first: a worker that takes over in
+        // between finds a backing file that no handle needs, and not a handle whose backing file the kernel has no more.
+        let known = self.passthrough() && self.vfs.knows_handle(fh.0);
+        self.vfs.release(ino.0, fh.0);
+        if known {
             self.backings.release(ino.0);
         }
-        self.vfs.release(ino.0, fh.0);
         reply.ok();
     }
 

@@ -64,13 +64,13 @@ impl Backings {
         Ok(())
     }
 
-    /// Takes over what the last worker had registered; what no handle needs is closed.
-    pub fn take_over(&self, live: &Live) {
+    /// Takes over what the last worker had registered; what no handle that is `known` needs is closed.
+    pub fn take_over(&self, live: &Live, known: impl Fn(u64) -> bool) {
         let Some(device) = self.device.get() else { return };
         let mut open = self.open.lock();
         let mut counts: HashMap<u64, u64> = HashMap::new();
-        let file = |handle: &&LiveHandle| matches!(handle.kind, LiveKind::Reader | LiveKind::Writer);
-        for handle in live.handles.values().filter(file) {
+        let file = |handle: &LiveHandle| matches!(handle.kind, LiveKind::Reader | LiveKind::Writer);
+        for (_, handle) in live.handles.iter().filter(|(number, handle)| file(handle) && known(**number)) {
             *counts.entry(handle.ino).or_default() += 1;
         }
         for (ino, id) in &live.backings {

@@ -48,6 +48,7 @@ pub struct Batch<'a> {
     anchor: Anchor,
     sealed: Vec<SealRecord>,
     open: bool,
+    unsettles: bool,
 }
 
 impl Index {
@@ -70,6 +71,7 @@ impl Index {
             anchor,
             sealed: Vec::new(),
             open: true,
+            unsettles: false,
         };
         let (next, last) = batch.writer().head()?;
         if next != batch.edge.size() {
@@ -209,6 +211,7 @@ impl Batch<'_> {
     /// If it cannot be written.
     pub fn end(&mut self, record: &SealRecord, how: &Ending, by: Actor) -> Result<(), LedgerError> {
         let (path, seal) = (record.path.clone(), record.log_index);
+        self.unsettles = true;
         self.note(Change::Ended { path, seal, how: how.clone(), by }).map(drop)
     }
 
@@ -218,6 +221,7 @@ impl Batch<'_> {
     /// If it cannot be written.
     pub fn altered(&mut self, record: &SealRecord, found: &str) -> Result<(), LedgerError> {
         let (path, seal) = (record.path.clone(), record.log_index);
+        self.unsettles = true;
         self.note(Change::Altered { path, seal, found: found.to_owned() }).map(drop)
     }
 
@@ -226,6 +230,7 @@ impl Batch<'_> {
     /// # Errors
     /// If it cannot be written.
     pub fn proven(&mut self, record: &SealRecord, ino: u64, ctime: FileTime) -> Result<(), LedgerError> {
+        self.unsettles = true;
         Ok(self.writer().proven(record.id, ino, ctime)?)
     }
 
@@ -273,6 +278,9 @@ impl Batch<'_> {
         COUNTERS.index_commits.one();
         COUNTERS.index_seals.add(self.sealed.len() as u64);
         self.open = false;
+        if self.unsettles {
+            self.index.unsettle();
+        }
         if self.edge.size() != self.state.edge.size() {
             self.state.edge = std::mem::take(&mut self.edge);
             self.index.committed();

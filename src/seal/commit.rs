@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::digest::Content;
+use super::durability;
 use super::life::{Life, Phase};
 use super::observed::Observed;
 use super::pipeline::{HashedReceiver, Inner, tell_all};
 use crate::crypto::{self, dsse, sshsig};
-use crate::durable;
 use crate::ledger::{AttachmentKind, Batch, Committed, LedgerError, NewSeal, StatementDigests};
 use crate::model::{ArtifactKind, Event, ProvenanceRef, RelPath, SealRecord};
 use crate::policy;
@@ -21,8 +21,6 @@ use crate::store::{self, Lease, Meta};
 const BATCH_MAX: usize = 4096;
 /// How long a batch waits for more, while more are being hashed.
 const GATHER: Duration = Duration::from_millis(3);
-/// Up to so many files are synced one by one; more by one syncfs.
-const FEW: usize = 4;
 /// From so many files on, signing uses more than one thread.
 const MANY: usize = 64;
 
@@ -41,11 +39,43 @@ pub struct HashedFile {
     /// Held until the seal is committed; none for a symbolic link.
     lease: Option<Arc<Lease>>,
     content: Content,
+    /// The name under which it is durable, once it is.
+    durable: Option<RelPath>,
 }
 
 impl Hashed {
-    pub fn of(life: &Arc<Life>, epoch: u64, lease: Option<Arc<Lease>>, content: Content) -> Self {
-        Hashed::File(Box::new(HashedFile { life: Arc::clone(life), epoch, lease, content }))
+    /// A file; `durable`: under which name, if it is already.
+    pub fn of(
+        life: &Arc<Life>,
+        epoch: u64,
+        lease: Option<Arc<Lease>>,
+        content: Content,
+        durable: Option<RelPath>,
+    ) -> Self {
+        Hashed::File(Box::new(HashedFile { life: Arc::clone(life), epoch, lease, content, durable }))
+    }
+}
+
+impl HashedFile {
+    pub fn is_durable(&self) -> bool {
+        self.durable.is_some()
+    }
+
+    pub fn durable_at(&mut self, path: RelPath) {
+        self.durable = Some(path);
+    }
+
+    pub fn lease(&self) -> Option<&Arc<Lease>> {
+        self.lease.as_ref()
+    }
+
+    pub fn life(&self) -> &Arc<Life> {
+        &self.life
+    }
+
+    /// Where it stands now.
+    pub fn path(&self) -> RelPath {
+        self.life.lock().path.clone()
     }
 }
 
@@ -91,47 +121,9 @@ pub fn run(inner: &Inner, hashed: &HashedReceiver) {
 }
 
 fn process(inner: &Inner, batch: Vec<HashedFile>) {
-    let durable = make_durable(inner, batch);
+    let durable = durability::make_durable(inner, batch);
     let frozen = freeze(inner, durable);
     commit(inner, frozen);
-}
-
-/// Makes the bytes and names of a batch durable. Whose write-back failed is lost; the others go on.
-fn make_durable(inner: &Inner, batch: Vec<HashedFile>) -> Vec<HashedFile> {
-    let together = batch.len() > FEW;
-    let tainted = together && {
-        let synced = durable::sync_fs(inner.setup.tree.root());
-        if let Err(error) = &synced {
-            tracing::error!(%error, "syncfs failed; each file of the batch is synced by itself");
-        }
-        synced.is_err()
-    };
-    let mut good = Vec::with_capacity(batch.len());
-    for file in batch {
-        let done = match &file.lease {
-            Some(lease) if together && !tainted => durable::wait_written(lease.file()),
-            Some(lease) => durable::sync_file(lease.file()).and_then(|()| sync_folder(inner, &file)),
-            None if together && !tainted => Ok(()),
-            None => sync_folder(inner, &file),
-        };
-        match done {
-            Ok(()) => good.push(file),
-            Err(error) => inner.lost(&file.life, &error.to_string()),
-        }
-    }
-    good
-}
-
-fn sync_folder(inner: &Inner, file: &HashedFile) -> std::io::Result<()> {
-    let path = file.life.lock().path.clone();
-    let dir = match inner.setup.tree.parent_of(&path) {
-        Ok(dir) => dir,
-        // Renamed away: freezing resolves the name again, and what moved it made a new one.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
-    durable::sync_dir(store::open_at(dir, ".", flags)?)
 }
 
 /// From here on rename, setattr and unlink of these files are refused.
@@ -150,6 +142,13 @@ fn freeze(inner: &Inner, batch: Vec<HashedFile>) -> Vec<FrozenFile> {
         let torn = state.state == crate::model::State::Torn;
         let writers = (life.kind == ArtifactKind::File).then(|| state.observed.clone());
         drop(state);
+        // Renamed since it was synced: durable under another name than the one that is signed for.
+        if hashed.durable.as_ref() != Some(&path)
+            && let Err(undone) = durability::sync_folder_of(inner, &path)
+        {
+            inner.undone(&life, &undone);
+            continue;
+        }
         let marked = mark(inner, &hashed, &path)
             .and_then(|meta| Ok((meta, writers.map(Observed::to_body).transpose()?)));
         match marked {

@@ -7,6 +7,7 @@
 mod attest;
 mod commit;
 mod digest;
+mod durability;
 mod journal;
 mod keys;
 mod life;

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::commit::Hashed;
 use super::digest::{self, Content};
+use super::durability::{self, Undone};
 use super::life::{Failure, Life, LifeState, NotSealed, Phase, Waiter};
 use super::pipeline::Inner;
+use super::queue::LARGE;
 use super::timer::Alarm;
 use crate::model::{ArtifactKind, RelPath};
 use crate::store::{self, Lease, LeaseError};
@@ -75,7 +77,7 @@ impl Inner {
                 state.phase = Phase::Hashing(None);
                 drop(state);
                 return match self.read_link(&path, life.ino).map_err(failed)? {
-                    Some(content) => Ok(Some(Hashed::of(life, epoch, None, content))),
+                    Some(content) => Ok(Some(Hashed::of(life, epoch, None, content, None))),
                     None => continue,
                 };
             }
@@ -98,12 +100,25 @@ impl Inner {
             let stream = state.stream.take();
             drop(state);
             let size = store::stat_fd(lease.file()).map_err(failed)?.size;
-            let content = match stream.and_then(|stream| stream.finish(size)) {
+            let streamed = stream.and_then(|stream| stream.finish(size));
+            if size >= LARGE {
+                let done = match streamed {
+                    Some(content) => Some((content, durability::sync_one(self, &lease, &path))),
+                    None => durability::hash_and_sync(self, life, epoch, &lease, &path).map_err(failed)?,
+                };
+                let Some((content, synced)) = done else { return Ok(None) };
+                if let Err(undone) = synced {
+                    self.undone(life, &undone);
+                    return Ok(None);
+                }
+                return Ok(Some(Hashed::of(life, epoch, Some(lease), content, Some(path))));
+            }
+            let content = match streamed {
                 Some(content) => Some(content),
                 None => digest::hash_life(lease.file(), life, epoch).map_err(failed)?,
             };
             let Some(content) = content else { return Ok(None) };
-            return Ok(Some(Hashed::of(life, epoch, Some(lease), content)));
+            return Ok(Some(Hashed::of(life, epoch, Some(lease), content, None)));
         }
         Err(("its name moves faster than it can be sealed".to_owned(), true))
     }
@@ -144,6 +159,14 @@ impl Inner {
         }
         for waiter in told {
             (waiter.tell)(Err(NotSealed::Failed(what.to_owned())));
+        }
+    }
+
+    /// It could not be made durable.
+    pub(super) fn undone(&self, life: &Arc<Life>, undone: &Undone) {
+        match undone {
+            Undone::Lost(error) => self.lost(life, &error.to_string()),
+            Undone::Folder(error) => self.failed(life, &format!("its folder: {error}"), false),
         }
     }
 

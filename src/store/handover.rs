@@ -11,6 +11,8 @@
 //! | `i HEX` | the kernel's first request (`FUSE_INIT`), verbatim |
 //! | `n INO PARENT GENERATION LOOKUPS NAME` | the kernel knows this inode at this place |
 //! | `u INO` | its name is gone |
+//! | `p INO [PARENT NAME]` | its name is about to go, or to become this one |
+//! | `q INO` | that is done, or will not be |
 //! | `f INO LOOKUPS` | so many look-ups are left; none: forgotten |
 //! | `h HANDLE INO KIND UNIQUE PROCESS` | opened in answer to the request UNIQUE (KIND `r` reads, `w` writes, `d` folder, `c` made content) |
 //! | `l HANDLE KILLED OWN` | flushed; by a process that was dying from a signal (1); which was the one that opened it (1) |
@@ -24,6 +26,8 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 
 use parking_lot::Mutex;
+
+use crate::model::RelPath;
 
 /// Room for the place from which on it counts.
 const HEAD: u64 = 8;
@@ -80,6 +84,8 @@ pub struct Live {
     pub init: Option<Vec<u8>>,
     /// Inodes by number.
     pub nodes: HashMap<u64, LiveNode>,
+    /// Inodes whose name was about to go (`None`) or to become another (folder and name) when the worker died.
+    pub pending: HashMap<u64, Option<(u64, String)>>,
     /// Handles by number.
     pub handles: BTreeMap<u64, LiveHandle>,
     /// Highest number of a handle so far.
@@ -170,7 +176,22 @@ impl Handover {
         self.append(&format!("n\t{ino}\t{parent}\t{generation}\t{lookups}\t{name}\n"));
     }
 
-    /// An open inode lost its name.
+    /// Its name is about to go. [`Handover::settled`] comes after.
+    pub fn going(&self, ino: u64) {
+        self.append(&format!("p\t{ino}\n"));
+    }
+
+    /// Its name is about to become this one. [`Handover::settled`] comes after.
+    pub fn moving(&self, ino: u64, parent: u64, name: &str) {
+        self.append(&format!("p\t{ino}\t{parent}\t{name}\n"));
+    }
+
+    /// What was about to happen to its name has happened, or will not.
+    pub fn settled(&self, ino: u64) {
+        self.append(&format!("q\t{ino}\n"));
+    }
+
+    /// An open inode loses its name.
     pub fn keep(&self, ino: u64, file: BorrowedFd<'_>) {
         if let Some(ghosts) = &self.ghosts {
             ghosts.keep(ino, file);
@@ -274,6 +295,48 @@ impl Live {
         self.init.is_none()
     }
 
+    /// Looks in the tree what became of names that were about to change when the worker died: the kernel asks for that
+    /// change again, and whoever does it anew must not find less than was done. Answers the renames that were done,
+    /// from where to where.
+    pub fn settle(&mut self, tree: &super::Tree) -> Vec<(RelPath, RelPath)> {
+        let stands = |path: &Option<RelPath>, ino: u64| {
+            path.as_ref().is_some_and(|path| tree.stat_path(path).is_ok_and(|meta| meta.ino == ino))
+        };
+        let mut renamed = Vec::new();
+        for (ino, to) in std::mem::take(&mut self.pending) {
+            let old = self.path(ino);
+            if stands(&old, ino) {
+                continue;
+            }
+            let new = to.as_ref().and_then(|(parent, name)| Some(self.path(*parent)?.join(name)));
+            let is_there = stands(&new, ino);
+            let Some(node) = self.nodes.get_mut(&ino) else { continue };
+            match (to, old, new) {
+                (Some((parent, name)), Some(old), Some(new)) if is_there => {
+                    (node.parent, node.name) = (parent, name);
+                    renamed.push((old, new));
+                }
+                _ => node.unlinked = true,
+            }
+        }
+        renamed
+    }
+
+    /// The path of an inode that the kernel knows; none if a name on the way is gone.
+    fn path(&self, ino: u64) -> Option<RelPath> {
+        let (mut parts, mut at) = (Vec::new(), ino);
+        while at != super::ROOT {
+            let node = self.nodes.get(&at).filter(|node| !node.unlinked)?;
+            parts.push(node.name.as_str());
+            at = node.parent;
+            // A circle would be a damaged table.
+            if parts.len() > self.nodes.len() {
+                return None;
+            }
+        }
+        Some(parts.iter().rev().fold(RelPath::root(), |path, part| path.join(part)))
+    }
+
     fn lines(&self) -> String {
         let mut text = String::new();
         if let Some(init) = &self.init {
@@ -286,6 +349,10 @@ impl Live {
             if *unlinked {
                 text.push_str(&format!("u\t{ino}\n"));
             }
+        }
+        for (ino, to) in &self.pending {
+            let to = to.as_ref().map(|(parent, name)| format!("\t{parent}\t{name}")).unwrap_or_default();
+            text.push_str(&format!("p\t{ino}{to}\n"));
         }
         // The highest number first: it is not to be given again.
         text.push_str(&format!("h\t{0}\t0\tc\t0\t0\nx\t{0}\n", self.last_handle));
@@ -317,6 +384,12 @@ impl Live {
                 self.nodes.insert(ino, node);
             }
             "u" => self.nodes.get_mut(&number()?)?.unlinked = true,
+            "p" => {
+                let ino = number()?;
+                let to = number().and_then(|parent| Some((parent, fields.next()?.to_owned())));
+                self.pending.insert(ino, to);
+            }
+            "q" => drop(self.pending.remove(&number()?)),
             "f" => match (number()?, number()?) {
                 (ino, 0) => drop(self.nodes.remove(&ino)),
                 (ino, lookups) => self.nodes.get_mut(&ino)?.lookups = lookups,
@@ -386,6 +459,45 @@ mod tests {
 
     fn handle(ino: u64, kind: LiveKind) -> LiveHandle {
         LiveHandle { ino, kind, unique: 77, process: Some(5), flushed: false }
+    }
+
+    #[test]
+    fn what_was_about_to_happen_to_names_is_looked_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = crate::store::Tree::open(dir.path()).unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let ino = |name: &str| tree.stat_path(&RelPath::parse(name).unwrap()).unwrap().ino;
+        for name in ["stays", "moved", "to-move", "gone", "to-go"] {
+            std::fs::write(at(name), name).unwrap();
+        }
+        let file = tempfile::tempfile().unwrap();
+        let (kept, _) = Handover::take(file.try_clone().unwrap(), Box::new(NoGhosts)).unwrap();
+        let inos: HashMap<_, _> =
+            ["stays", "moved", "to-move", "gone", "to-go"].map(|name| (name, ino(name))).into();
+        for (name, ino) in &inos {
+            kept.node(*ino, 1, 0, 1, name);
+        }
+        kept.going(inos["stays"]);
+        kept.settled(inos["stays"]);
+        kept.moving(inos["moved"], 1, "new name");
+        std::fs::rename(at("moved"), at("new name")).unwrap();
+        kept.moving(inos["to-move"], 1, "never");
+        kept.going(inos["gone"]);
+        std::fs::remove_file(at("gone")).unwrap();
+        kept.going(inos["to-go"]);
+        compact(&mut kept.open.as_ref().unwrap().lock()).unwrap();
+        let (_, mut live) = Handover::take(file, Box::new(NoGhosts)).unwrap();
+        assert_eq!(live.pending.len(), 4);
+        let renamed = live.settle(&tree);
+        let path = |name: &str| RelPath::parse(name).unwrap();
+        assert_eq!(renamed, [(path("moved"), path("new name"))]);
+        assert_eq!(live.nodes[&inos["moved"]].name, "new name");
+        for (name, unlinked) in [("stays", false), ("to-move", false), ("to-go", false), ("gone", true)] {
+            assert_eq!(
+                (live.nodes[&inos[name]].name.as_str(), live.nodes[&inos[name]].unlinked),
+                (name, unlinked)
+            );
+        }
     }
 
     #[test]

@@ -48,6 +48,12 @@ impl Places {
     #[must_use]
     pub fn restore(live: &Live, mut ghosts: HashMap<u64, OwnedFd>, handover: Arc<Handover>) -> Self {
         let mut known = Known::default();
+        let named = |ino: &u64| live.nodes.get(ino).is_none_or(|node| !node.unlinked);
+        for ino in ghosts.keys().copied().filter(|ino| named(ino)).collect::<Vec<_>>() {
+            // Its name was about to go, and did not.
+            ghosts.remove(&ino);
+            handover.let_go(ino);
+        }
         for (ino, node) in &live.nodes {
             if let Some(ghost) = node.unlinked.then(|| ghosts.remove(ino)).flatten() {
                 known.ghosts.insert(*ino, Arc::new(ghost));

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::handles::Handle;
 use super::{Attr, Caller, Fault, Kind, Vfs, sidecar, special};
-use crate::model::{Sidecar, Timestamp, check_name};
+use crate::model::{RelPath, Sidecar, Timestamp, check_name};
 use crate::store::{self, Entry, EntryKind, ROOT};
 
 /// A name of a folder, with what it is.
@@ -35,9 +36,16 @@ pub struct DirPlus {
 #[derive(Default)]
 pub(super) struct Listing {
     entries: Vec<DirEntry>,
-    /// Name → number and end of retention of what is sealed in it; read when attributes are first asked for.
+    /// Name → number and end of retention of what is sealed in it; read when attributes are asked for of more than
+    /// [`FEW`].
     retained: OnceLock<HashMap<String, (u64, Timestamp)>>,
+    /// Entries that attributes were asked of.
+    asked: AtomicUsize,
 }
+
+/// So many entries of a folder are asked for one by one: the kernel asks for the attributes of a first few even where
+/// nobody wants them.
+const FEW: usize = 200;
 
 fn kind(of: EntryKind) -> Option<Kind> {
     match of {
@@ -195,16 +203,28 @@ impl Vfs {
         let retained = if meta.kind == EntryKind::Dir || self.lives().get(meta.ino).is_some() {
             None
         } else {
-            let retained = match listing.retained.get() {
-                Some(retained) => retained,
+            let asked = listing.asked.fetch_add(1, Ordering::Relaxed);
+            let known = match listing.retained.get() {
+                Some(retained) => retained.get(&entry.name).copied(),
+                None if asked < FEW => self.retention_of(path, &entry.name)?,
                 None => {
                     let read = self.parts.index.read().retention_in(path)?;
-                    listing.retained.get_or_init(|| read)
+                    listing.retained.get_or_init(|| read).get(&entry.name).copied()
                 }
             };
-            retained.get(&entry.name).filter(|(ino, _)| *ino == meta.ino).map(|(_, until)| *until)
+            known.filter(|(ino, _)| *ino == meta.ino).map(|(_, until)| until)
         };
         Ok(self.attr_of(&meta, retained))
+    }
+
+    /// Inode and end of retention of one name.
+    fn retention_of(&self, folder: &RelPath, name: &str) -> Result<Option<(u64, Timestamp)>, Fault> {
+        let path = folder.join(name);
+        if !self.parts.index.has(&path)? {
+            return Ok(None);
+        }
+        let record = self.parts.index.read().find(&path)?;
+        Ok(record.map(|record| (record.ino, record.retain_until)))
     }
 
     /// Makes a folder.
@@ -251,9 +271,8 @@ impl Vfs {
         let _alone = self.lives().namespace.write();
         let found = self.find(parent, name)?;
         let ghost = found.ghost();
-        store::remove_at(&*found.dir, name, true)?;
+        self.take_name(&found.dir, name, found.meta.ino, ghost, true)?;
         self.parts.tree.drop_dir(found.meta.ino);
-        self.name_gone(found.meta.ino, ghost);
         Ok(())
     }
 }

@@ -20,6 +20,7 @@ mod refuse;
 mod rename;
 mod resolve;
 mod rewrite;
+mod seen;
 mod setattr;
 mod sidecar;
 mod special;
@@ -162,6 +163,7 @@ pub struct Vfs {
     next_staged: AtomicU64,
     held_back: data::HeldBack,
     alterations: Arc<recheck::Alterations>,
+    seen: seen::Seen,
     /// Inodes of which a write failed: the kernel may have cached, as if it were there, what could not be written.
     doubted: Mutex<HashSet<u64>>,
 }
@@ -183,6 +185,7 @@ impl Vfs {
             next_staged: AtomicU64::new(0),
             held_back: data::HeldBack::default(),
             alterations: Arc::default(),
+            seen: seen::Seen::default(),
             doubted: Mutex::default(),
         })
     }

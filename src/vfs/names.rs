@@ -31,8 +31,7 @@ impl Vfs {
         let found = self.find(parent, name)?;
         let ghost = found.ghost();
         self.remove_name(caller, &found, "unlink", &Ending::Removed)?;
-        store::remove_at(&*found.dir, name, false)?;
-        self.name_gone(found.meta.ino, ghost);
+        self.take_name(&found.dir, name, found.meta.ino, ghost, false)?;
         if found.meta.kind == EntryKind::Symlink {
             self.note_symlink(caller, &found.path, None);
         }

@@ -229,6 +229,11 @@ impl Vfs {
             return done(Err(fault));
         }
         let still = self.lives().namespace.read();
+        if !write && let Some(opened) = self.open_seen(caller, ino) {
+            drop(still);
+            return done(Ok(opened));
+        }
+        let unsettled = self.parts.index.unsettled();
         let found = match self.find_ino(ino) {
             Ok(found) => found,
             Err(fault) => {
@@ -267,7 +272,7 @@ impl Vfs {
                 return if write {
                     done(self.open_sealed_for_writing(caller, &record, &found, flags));
                 } else {
-                    self.open_sealed(caller, *record, &found, done);
+                    self.open_sealed(caller, *record, unsettled, &found, done);
                 };
             }
         };
@@ -285,6 +290,7 @@ impl Vfs {
         &self,
         caller: Caller,
         record: SealRecord,
+        unsettled: u64,
         found: &super::resolve::Found,
         done: Done<Opened>,
     ) {
@@ -300,6 +306,7 @@ impl Vfs {
             store::stat_fd(anchor.file()).is_ok_and(|meta| super::recheck::is_as_recorded(&meta, &record))
         });
         if unchanged {
+            self.seen.remember(&record, unsettled);
             return done(Ok(opened));
         }
         self.recheck(record, opened, done);
@@ -405,8 +412,15 @@ impl Vfs {
 
     /// The kernel lets a handle go.
     pub fn release(&self, ino: u64, handle: u64) {
-        // Unknown: the worker that died had let it go, and the kernel says it again.
-        let Some(open) = self.handles.take(handle) else { return };
+        let Some(open) = self.handles.take(handle) else {
+            // The worker that died had let it go, and the kernel says it again; or it could not be taken over.
+            if let Some(life) = self.lives().get(ino) {
+                let path = life.lock().path.clone();
+                let size = self.parts.tree.stat_path(&path).map_or(0, |meta| meta.size);
+                self.parts.pipeline.released(&life, handle, size);
+            }
+            return self.handles.told(handle);
+        };
         let Handle::File { anchor, writable, .. } = &*open else { return self.handles.told(handle) };
         let (writable, size) = (*writable, store::stat_fd(anchor.file()).map_or(0, |meta| meta.size));
         // Our own descriptors go first: the lease asks for that.

@@ -75,8 +75,7 @@ impl Vfs {
             let _ = store::set_immutable(file, false);
         }
         let ghost = store::open_at(&dir, name, rustix::fs::OFlags::PATH).ok();
-        store::remove_at(&dir, name, false)?;
-        self.name_gone(meta.ino, ghost);
+        self.take_name(&dir, name, meta.ino, ghost, false)?;
         let folder = self.number(store::stat_fd(&dir)?.ino);
         let _ = self.parts.cache.send(CacheEvent::Name(folder, name.to_owned()));
         Ok(())

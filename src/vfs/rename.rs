@@ -78,7 +78,16 @@ impl Vfs {
             self.remove_name(caller, replaced, "rename over", &Ending::Replaced)?;
         }
         let ghost = replaced.as_ref().and_then(Found::ghost);
-        store::rename_at(&*from.dir, name, &*to_dir, new_name, replace)?;
+        if let Some(replaced) = &replaced {
+            self.name_going(replaced.meta.ino, ghost.as_ref());
+        }
+        self.parts.handover.moving(from.meta.ino, new_parent, new_name);
+        store::rename_at(&*from.dir, name, &*to_dir, new_name, replace).inspect_err(|_| {
+            self.parts.handover.settled(from.meta.ino);
+            if let Some(replaced) = &replaced {
+                self.name_stays(replaced.meta.ino);
+            }
+        })?;
         if let Some(replaced) = &replaced {
             self.name_gone(replaced.meta.ino, ghost);
             if replaced.meta.kind == EntryKind::Dir {
@@ -183,6 +192,7 @@ impl Vfs {
     fn moved(&self, caller: Caller, from: &Found, to: &RelPath, new_parent: u64, moving: Moving) {
         self.parts.places.moved(from.meta.ino, new_parent, to.name());
         self.parts.pipeline.journal().renamed(&from.path, to);
+        self.parts.handover.settled(from.meta.ino);
         if let Moving::Life(life) = &moving {
             self.parts.pipeline.renamed(life, to.clone(), from.meta.size);
         }

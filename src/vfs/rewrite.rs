@@ -40,7 +40,9 @@ impl Vfs {
             .and_then(|()| self.end_seal(caller, record, &Ending::Rewritten))
             .and_then(|()| {
                 self.unfreeze(found);
-                Ok(store::rename_at(staging, &swap, &*found.dir, &found.name, true)?)
+                self.name_going(meta.ino, ghost.as_ref());
+                let swapped = store::rename_at(staging, &swap, &*found.dir, &found.name, true);
+                Ok(swapped.inspect_err(|_| self.name_stays(meta.ino))?)
             });
         if let Err(fault) = swapped {
             let _ = store::remove_at(staging, &swap, false);

@@ -33,14 +33,45 @@ impl Vfs {
         }
     }
 
-    /// A name was taken away. If the inode is open, a worker that takes over could not find it again: it is kept.
-    pub(super) fn name_gone(&self, ino: u64, ghost: Option<OwnedFd>) {
-        if let Some(ghost) = &ghost
+    /// Takes a name away, so that a worker that takes over in the middle of it finds out whether it is gone.
+    ///
+    /// # Errors
+    /// What the backing file system says; the name is then still there.
+    pub(super) fn take_name(
+        &self,
+        dir: &OwnedFd,
+        name: &str,
+        ino: u64,
+        ghost: Option<OwnedFd>,
+        is_dir: bool,
+    ) -> std::io::Result<()> {
+        self.name_going(ino, ghost.as_ref());
+        store::remove_at(dir, name, is_dir).inspect_err(|_| self.name_stays(ino))?;
+        self.name_gone(ino, ghost);
+        Ok(())
+    }
+
+    /// A name is about to be taken away. If the inode is open, a worker that takes over could not find it again: it is
+    /// kept.
+    pub(super) fn name_going(&self, ino: u64, ghost: Option<&OwnedFd>) {
+        self.parts.handover.going(ino);
+        if let Some(ghost) = ghost
             && self.handles.anchor(ino).is_some()
         {
             self.parts.handover.keep(ino, ghost.as_fd());
         }
+    }
+
+    /// It was not taken away.
+    pub(super) fn name_stays(&self, ino: u64) {
+        self.parts.handover.settled(ino);
+        self.parts.handover.let_go(ino);
+    }
+
+    /// It was taken away.
+    pub(super) fn name_gone(&self, ino: u64, ghost: Option<OwnedFd>) {
         self.parts.places.unlinked(ino, ghost);
+        self.parts.handover.settled(ino);
     }
 
     /// Whether the lock that every name needs can be had within `longest`: no operation hangs in it.
@@ -62,12 +93,14 @@ impl Vfs {
             return None;
         }
         let (handle, ino) = self.unanswered.lock().remove(&caller.unique())?;
-        drop(self.handles.remove(handle)?);
+        // It may be known to the life alone: the worker died before it had noted where the inode stands.
+        let known = self.handles.remove(handle).is_some();
+        self.handles.told(handle);
         self.handles.tidy(ino);
         if let Some(life) = self.lives().get(ino) {
             life.lock().writers.remove(&handle);
         }
-        Some(ino)
+        known.then_some(ino)
     }
 
     fn reopen(&self, handle: &LiveHandle) -> Result<Handle, Fault> {

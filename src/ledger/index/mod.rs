@@ -7,6 +7,7 @@ mod row;
 mod write;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
@@ -68,6 +69,7 @@ pub struct Index {
     readers: ReadIndex,
     committed: Mutex<Option<Sender<()>>>,
     names: Names,
+    unsettled: AtomicU64,
 }
 
 impl Index {
@@ -101,7 +103,13 @@ impl Index {
         let readers = ReadIndex::open(path)?;
         let edge = readers.edge()?;
         let writer = Mutex::new(WriterState { connection, edge });
-        Ok(Index { writer, readers, committed: Mutex::default(), names: Names::default() })
+        Ok(Index {
+            writer,
+            readers,
+            committed: Mutex::default(),
+            names: Names::default(),
+            unsettled: AtomicU64::new(0),
+        })
     }
 
     /// The readers.
@@ -120,6 +128,17 @@ impl Index {
             return Ok(false);
         }
         self.readers.has(dir, name)
+    }
+
+    /// Grows whenever a seal has ended, or what its backing file should look like has changed: what was read of a seal
+    /// before stands as long as this number does.
+    #[must_use]
+    pub fn unsettled(&self) -> u64 {
+        self.unsettled.load(Ordering::Acquire)
+    }
+
+    pub(super) fn unsettle(&self) {
+        self.unsettled.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Reads the names of all seals, for [`Index::has`]. Takes a second for a million; nothing waits for it.

@@ -1,0 +1,181 @@
+//! Bytes and names made durable before they are signed for: small files together, large ones each by itself.
+//!
+//! One `syncfs` makes thousands of small files durable at once, but waits for everything that is being written to the file
+//! system, by anybody. So a large file is synced by the worker that hashes it, beside the hashing; and while much is
+//! waiting to be written, small files are synced one by one, some at a time, and do not wait for the rest.
+
+use std::collections::HashMap;
+use std::io;
+use std::thread::ScopedJoinHandle;
+
+use super::commit::HashedFile;
+use super::digest::{self, Content};
+use super::life::Life;
+use super::pipeline::Inner;
+use crate::durable;
+use crate::model::RelPath;
+use crate::store::{self, Lease};
+
+/// Up to so many files are synced one by one; more by one syncfs.
+const FEW: usize = 4;
+/// Files that are synced at the same time: they wait for the disk, not for a core.
+const AT_ONCE: usize = 8;
+/// Bytes that wait to be written, from which on nobody should wait for all of them.
+const MUCH: u64 = 64 << 20;
+
+/// Why a file is not known to be durable.
+pub enum Undone {
+    /// Its bytes or its name did not reach the disk: final.
+    Lost(io::Error),
+    /// Its folder could not be opened: tried again.
+    Folder(io::Error),
+}
+
+type Done = Result<RelPath, Undone>;
+
+/// Makes the bytes and names of a batch durable, and notes under which name each file is. Whose write-back failed is
+/// lost; the others go on.
+pub fn make_durable(inner: &Inner, batch: Vec<HashedFile>) -> Vec<HashedFile> {
+    let (mut good, open): (Vec<_>, Vec<_>) = batch.into_iter().partition(HashedFile::is_durable);
+    let done = if open.len() > FEW && !much_to_write() {
+        sync_together(inner, &open)
+    } else {
+        sync_each(inner, &open)
+    };
+    for (mut file, done) in open.into_iter().zip(done) {
+        match done {
+            Ok(path) => {
+                file.durable_at(path);
+                good.push(file);
+            }
+            Err(undone) => inner.undone(file.life(), &undone),
+        }
+    }
+    good
+}
+
+fn sync_together(inner: &Inner, batch: &[HashedFile]) -> Vec<Done> {
+    let paths: Vec<RelPath> = batch.iter().map(HashedFile::path).collect();
+    if let Err(error) = durable::sync_fs(inner.setup.tree.root()) {
+        tracing::error!(%error, "syncfs failed; each file of the batch is synced by itself");
+        return sync_each(inner, batch);
+    }
+    let waited = batch.iter().zip(paths).map(|(file, path)| match file.lease() {
+        Some(lease) => durable::wait_written(lease.file()).map(|()| path).map_err(Undone::Lost),
+        None => Ok(path),
+    });
+    waited.collect()
+}
+
+fn sync_each(inner: &Inner, batch: &[HashedFile]) -> Vec<Done> {
+    let paths: Vec<RelPath> = batch.iter().map(HashedFile::path).collect();
+    for lease in batch.iter().filter_map(HashedFile::lease) {
+        durable::begin_writing(lease.file());
+    }
+    let synced = in_parallel(batch, |file| match file.lease() {
+        Some(lease) => durable::sync_file(lease.file()).map_err(Undone::Lost),
+        None => Ok(()),
+    });
+    // Each folder once, after the files.
+    let mut folders: HashMap<RelPath, Option<Undone>> = HashMap::new();
+    for path in &paths {
+        folders.entry(path.parent()).or_insert_with(|| sync_folder_of(inner, path).err());
+    }
+    let named = |path: RelPath| match folders.get(&path.parent()) {
+        Some(Some(Undone::Lost(error))) => Err(Undone::Lost(io::Error::new(error.kind(), error.to_string()))),
+        Some(Some(Undone::Folder(error))) => {
+            Err(Undone::Folder(io::Error::new(error.kind(), error.to_string())))
+        }
+        Some(None) | None => Ok(path),
+    };
+    synced.into_iter().zip(paths).map(|(synced, path)| synced.and_then(|()| named(path))).collect()
+}
+
+/// Does it for each, several at the same time, in order.
+fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    if items.len() <= 1 {
+        return items.iter().map(work).collect();
+    }
+    let share = items.len().div_ceil(AT_ONCE);
+    std::thread::scope(|scope| {
+        let work = &work;
+        let parts: Vec<ScopedJoinHandle<'_, Vec<R>>> =
+            items.chunks(share).map(|part| scope.spawn(move || part.iter().map(work).collect())).collect();
+        let joined = parts.into_iter().map(|part| match part.join() {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        joined.flatten().collect()
+    })
+}
+
+/// Makes the name durable that a path has in its folder.
+///
+/// # Errors
+/// [`Undone`].
+pub fn sync_folder_of(inner: &Inner, path: &RelPath) -> Result<(), Undone> {
+    let dir = match inner.setup.tree.parent_of(path) {
+        Ok(dir) => dir,
+        // Renamed away: freezing sees that the name is another one now.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Undone::Folder(error)),
+    };
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
+    let dir = store::open_at(dir, ".", flags).map_err(Undone::Folder)?;
+    durable::sync_dir(dir).map_err(Undone::Lost)
+}
+
+/// Makes one file and its name durable.
+///
+/// # Errors
+/// [`Undone`].
+pub fn sync_one(inner: &Inner, lease: &Lease, path: &RelPath) -> Result<(), Undone> {
+    durable::sync_file(lease.file()).map_err(Undone::Lost)?;
+    sync_folder_of(inner, path)
+}
+
+/// Hashes a large file while it is being made durable, by another thread. `None` if it was disturbed meanwhile.
+///
+/// # Errors
+/// What reading reports; and, apart from it, [`Undone`].
+pub fn hash_and_sync(
+    inner: &Inner,
+    life: &Life,
+    epoch: u64,
+    lease: &Lease,
+    path: &RelPath,
+) -> io::Result<Option<(Content, Result<(), Undone>)>> {
+    std::thread::scope(|scope| {
+        let syncing = scope.spawn(|| sync_one(inner, lease, path));
+        let content = digest::hash_life(lease.file(), life, epoch)?;
+        let synced = match syncing.join() {
+            Ok(synced) => synced,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        Ok(content.map(|content| (content, synced)))
+    })
+}
+
+/// Whether the host has much to write (`Dirty` and `Writeback` of proc_meminfo(5), of all file systems).
+fn much_to_write() -> bool {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
+    };
+    let waiting = kib("Dirty:").unwrap_or(0) + kib("Writeback:").unwrap_or(0);
+    waiting.saturating_mul(1024) > MUCH
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parallel_work_keeps_its_order() {
+        for count in [0usize, 1, 7, 8, 9, 100] {
+            let items: Vec<usize> = (0..count).collect();
+            assert_eq!(in_parallel(&items, |n| n * 2), items.iter().map(|n| n * 2).collect::<Vec<_>>());
+        }
+    }
+}
