@@ -31,7 +31,7 @@ pub struct Node {
 #[derive(Debug, Default)]
 pub struct Nodes {
     positions: HashTable<u32>,
-    nodes: Vec<Node>,
+    packed: Vec<Node>,
     state: RandomState,
 }
 
@@ -40,24 +40,24 @@ impl Nodes {
     pub fn get(&self, ino: u64) -> Option<&Node> {
         let hash = self.state.hash_one(ino);
         let at = self.positions.find(hash, |at| self.is_at(*at, ino))?;
-        self.nodes.get(*at as usize)
+        self.packed.get(*at as usize)
     }
 
     /// Finds one, to be changed. Its number stays.
     pub fn get_mut(&mut self, ino: u64) -> Option<&mut Node> {
         let hash = self.state.hash_one(ino);
         let at = *self.positions.find(hash, |at| self.is_at(*at, ino))?;
-        self.nodes.get_mut(at as usize)
+        self.packed.get_mut(at as usize)
     }
 
     /// Adds one whose number is not there, and answers it. `None` if there are as many as can be numbered.
     pub fn insert(&mut self, node: Node) -> Option<&mut Node> {
-        let at = u32::try_from(self.nodes.len()).ok()?;
-        let (nodes, state) = (&self.nodes, &self.state);
+        let at = u32::try_from(self.packed.len()).ok()?;
+        let (nodes, state) = (&self.packed, &self.state);
         let hash = state.hash_one(node.ino);
         self.positions.insert_unique(hash, at, |at| hash_of(nodes, state, *at));
-        self.nodes.push(node);
-        self.nodes.last_mut()
+        self.packed.push(node);
+        self.packed.last_mut()
     }
 
     /// Takes one away.
@@ -65,17 +65,17 @@ impl Nodes {
         let hash = self.state.hash_one(ino);
         let found = self
             .positions
-            .find_entry(hash, |at| self.nodes.get(*at as usize).is_some_and(|node| node.ino == ino));
+            .find_entry(hash, |at| self.packed.get(*at as usize).is_some_and(|node| node.ino == ino));
         let (at, _) = found.ok()?.remove();
-        let gone = self.nodes.swap_remove(at as usize);
+        let gone = self.packed.swap_remove(at as usize);
         // The last one has its place now.
-        if let (Some(moved), Ok(from)) = (self.nodes.get(at as usize), u32::try_from(self.nodes.len())) {
+        if let (Some(moved), Ok(from)) = (self.packed.get(at as usize), u32::try_from(self.packed.len())) {
             let hash = self.state.hash_one(moved.ino);
             if let Some(position) = self.positions.find_mut(hash, |position| *position == from) {
                 *position = at;
             }
         }
-        if self.nodes.capacity() > LARGE && self.nodes.len() < self.nodes.capacity() / 4 {
+        if self.packed.capacity() > LARGE && self.packed.len() < self.packed.capacity() / 4 {
             self.shrink();
         }
         Some(gone)
@@ -83,17 +83,17 @@ impl Nodes {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.nodes.len()
+        self.packed.len()
     }
 
     fn shrink(&mut self) {
-        self.nodes.shrink_to(self.nodes.len() * 2);
-        let (nodes, state) = (&self.nodes, &self.state);
+        self.packed.shrink_to(self.packed.len() * 2);
+        let (nodes, state) = (&self.packed, &self.state);
         self.positions.shrink_to(nodes.len() * 2, |at| hash_of(nodes, state, *at));
     }
 
     fn is_at(&self, at: u32, ino: u64) -> bool {
-        self.nodes.get(at as usize).is_some_and(|node| node.ino == ino)
+        self.packed.get(at as usize).is_some_and(|node| node.ino == ino)
     }
 }
 
@@ -135,6 +135,6 @@ mod tests {
             nodes.remove(ino);
         }
         assert_eq!(nodes.len(), 0);
-        assert!(nodes.nodes.capacity() <= LARGE, "room is given back");
+        assert!(nodes.packed.capacity() <= LARGE, "room is given back");
     }
 }
