@@ -109,29 +109,41 @@ fn make_durable(inner: &Inner, batch: Vec<HashedFile>) -> Vec<HashedFile> {
     let mut good = Vec::with_capacity(batch.len());
     for file in batch {
         let done = match &file.lease {
-            Some(lease) if together && !tainted => durable::wait_written(lease.file()),
-            Some(lease) => durable::sync_file(lease.file()).and_then(|()| sync_folder(inner, &file)),
+            Some(lease) if together && !tainted => durable::wait_written(lease.file()).map_err(Undone::Lost),
+            Some(lease) => durable::sync_file(lease.file())
+                .map_err(Undone::Lost)
+                .and_then(|()| sync_folder(inner, &file)),
             None if together && !tainted => Ok(()),
             None => sync_folder(inner, &file),
         };
         match done {
             Ok(()) => good.push(file),
-            Err(error) => inner.lost(&file.life, &error.to_string()),
+            Err(Undone::Lost(error)) => inner.lost(&file.life, &error.to_string()),
+            Err(Undone::Folder(error)) => inner.failed(&file.life, &format!("its folder: {error}"), false),
         }
     }
     good
 }
 
-fn sync_folder(inner: &Inner, file: &HashedFile) -> std::io::Result<()> {
+/// Why a file is not known to be durable.
+enum Undone {
+    /// Its bytes or its name did not reach the disk: final.
+    Lost(std::io::Error),
+    /// Its folder could not be opened: tried again.
+    Folder(std::io::Error),
+}
+
+fn sync_folder(inner: &Inner, file: &HashedFile) -> Result<(), Undone> {
     let path = file.life.lock().path.clone();
     let dir = match inner.setup.tree.parent_of(&path) {
         Ok(dir) => dir,
         // Renamed away: freezing resolves the name again, and what moved it made a new one.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
+        Err(error) => return Err(Undone::Folder(error)),
     };
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
-    durable::sync_dir(store::open_at(dir, ".", flags)?)
+    let dir = store::open_at(dir, ".", flags).map_err(Undone::Folder)?;
+    durable::sync_dir(dir).map_err(Undone::Lost)
 }
 
 /// From here on rename, setattr and unlink of these files are refused.

@@ -15,7 +15,7 @@ mod reserve;
 pub mod room;
 mod tree;
 
-pub use freeze::{Lease, LeaseError, is_immutable, set_immutable};
+pub use freeze::{Lease, LeaseError, drop_cached, is_immutable, set_immutable};
 pub use handover::{Ghosts, Handover, Live, LiveHandle, LiveKind, LiveNode};
 pub use layout::{Layout, LayoutError};
 pub use lock::{LockError, StoreLock};
