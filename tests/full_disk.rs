@@ -499,6 +499,17 @@ fn a_failed_fsync_is_final_and_what_is_kept_comes_from_the_disk() {
     fs::write(mount.path("again"), b"two").expect("write from scratch");
     mount.until("again", "sealed");
     alive(&mount, &before);
+
+    // Nor does another worker believe in a file whose writer was told.
+    let file = File::create(mount.path("across")).expect("create");
+    (&file).write_all(b"one").expect("write");
+    let failing = Meddling::begin(&pid, &["-e", "trace=fsync", "-e", "inject=fsync:error=EIO"]);
+    assert!(file.sync_all().is_err());
+    drop(failing);
+    mount.ctl_ok(&["restart"]);
+    (&file).write_all(b"two").expect("write");
+    drop(file);
+    mount.until("across", "torn");
     mount.ctl_ok(&["verify", "--all"]);
     mount.stop();
 }

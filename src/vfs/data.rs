@@ -140,6 +140,7 @@ impl Vfs {
                     && let Some(life) = self.lives().get(ino)
                 {
                     self.parts.pipeline.sync_failed(&life, &error.to_string());
+                    self.parts.handover.lost(ino);
                 }
                 Ok(synced?)
             }
