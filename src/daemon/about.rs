@@ -83,7 +83,9 @@ impl About for Daemon {
         }
         let doubted = parts.clock.anchor().doubted.as_secs();
         if doubted > 0 {
-            warnings.push(format!("{doubted} s passed while the host was off and are not believed"));
+            warnings.push(format!(
+                "{doubted} s passed while the host was off and are not believed; 'sealctl clock accept' accepts them"
+            ));
         }
         let wall = parts.clock.wall();
         if time.since(wall) > AHEAD {
