@@ -95,27 +95,14 @@ fn work(mnt: &Path, kind: &str, stop: &AtomicBool, lost: &AtomicBool, next: &Ato
     known
 }
 
-fn kill(pid: i64) {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).expect("pid");
+fn kill(pid: rustix::process::Pid) {
     // It may be gone already.
     let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
 }
 
-/// The worker that serves, when there is one.
-fn worker(mount: &Mount) -> i64 {
-    let until = Instant::now() + Duration::from_secs(30);
-    loop {
-        if let Some(pid) = mount.ctl_json(&["status"]).remove(0)["pid"].as_i64() {
-            return pid;
-        }
-        assert!(Instant::now() < until, "no worker\n{}", mount.log());
-        harness::pause(5);
-    }
-}
-
 /// Kills the worker; others write meanwhile, and hold a file open.
 fn kill_worker(mount: &Mount, asked: bool, pause: u64) {
-    let pid = worker(mount);
+    let pid = mount.worker();
     harness::pause(pause);
     if asked {
         // It is the parent then that kills, and another worker comes without a pause, however many died before.
@@ -178,7 +165,7 @@ fn survives(kills: u64) -> Known {
             lost.store(true, Ordering::SeqCst);
             if done % 2 == 0 {
                 // Both, one right after the other.
-                kill(worker(&mount));
+                kill(mount.worker());
             }
             mount.kill();
             done += 1;
@@ -206,7 +193,7 @@ fn survives(kills: u64) -> Known {
         mount.ctl_ok(&["verify", "--all"]);
         mount.ctl_ok(&["log", "check"]);
     }
-    worker(&mount);
+    mount.worker();
     look(&mount, &known);
     mount.ctl_ok(&["verify", "--all"]);
     mount.ctl_ok(&["log", "check"]);

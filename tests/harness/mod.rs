@@ -166,6 +166,21 @@ impl Mount {
         self.daemon.as_ref().expect("running").id()
     }
 
+    /// The process of the worker that serves, once there is one.
+    #[track_caller]
+    pub fn worker(&self) -> rustix::process::Pid {
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            // There is a moment in which nobody listens.
+            let pid = self.ctl_json(&["status"])[0]["pid"].as_i64();
+            if let Some(pid) = pid {
+                return i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).expect("pid");
+            }
+            assert!(Instant::now() < until, "no worker:\n{}", self.log());
+            pause(5);
+        }
+    }
+
     /// Unmounts and waits for the daemon to end well.
     pub fn stop(&mut self) {
         self.unmount();
