@@ -30,9 +30,13 @@ impl TimeSource for SystemTime {
         time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
     }
 
+    /// By the C library, unlike the boot clock: what lays itself before it (libfaketime) must not free a file.
     fn wall(&self) -> Timestamp {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-        Timestamp::from_parts(time.tv_sec, u32::try_from(time.tv_nsec).unwrap_or(0))
+        let nanos = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+        match std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH) {
+            Ok(since) => Timestamp(nanos(since)),
+            Err(before) => Timestamp(nanos(before.duration()).saturating_neg()),
+        }
     }
 
     fn boot_id(&self) -> String {

@@ -5,84 +5,19 @@
 
 mod harness;
 
-use std::fs::{self, File};
-use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use harness::Mount;
-
-/// `FS_IOC_SHUTDOWN` (`_IOR('X', 125, __u32)`), and its "without flushing the log".
-const SHUTDOWN: libc::c_ulong = 0x8004_587d;
-const NO_LOG_FLUSH: u32 = 2;
+use harness::image::Image;
 
 /// Power cuts for each file system. `scripts/soak` asks for more.
 fn cuts() -> u32 {
     std::env::var("SEALFS_SOAK_CUTS").ok().and_then(|cuts| cuts.parse().ok()).unwrap_or(6)
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().expect("a command");
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// A file system in a file.
-struct Image {
-    dir: PathBuf,
-}
-
-impl Image {
-    fn new(kind: &str) -> Self {
-        let dir = harness::scratch(&format!("cut-{kind}"));
-        fs::create_dir(dir.join("fs")).expect("folder");
-        let image = Image { dir };
-        let file = File::create(image.file()).expect("image");
-        file.set_len(512 << 20).expect("size");
-        run(Command::new(format!("mkfs.{kind}")).arg("-q").arg(image.file()));
-        image.mount();
-        image
-    }
-
-    fn file(&self) -> PathBuf {
-        self.dir.join("image")
-    }
-
-    fn root(&self) -> PathBuf {
-        self.dir.join("fs")
-    }
-
-    fn mount(&self) {
-        run(Command::new("mount").args(["-o", "loop"]).arg(self.file()).arg(self.root()));
-    }
-
-    fn cut(&self) {
-        let root = File::open(self.root()).expect("root");
-        let how = NO_LOG_FLUSH;
-        // SAFETY: the request reads four bytes at the pointer, which is to a number that lives through the call.
-        let done = unsafe { libc::ioctl(root.as_raw_fd(), SHUTDOWN, &raw const how) };
-        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
-    }
-
-    fn unmount(&self) {
-        // What the killed daemon held goes with its mount, a moment later.
-        for _ in 0..100 {
-            if Command::new("umount").arg("-q").arg(self.root()).status().is_ok_and(|done| done.success()) {
-                return;
-            }
-            harness::pause(20);
-        }
-        run(Command::new("umount").arg(self.root()));
-    }
-}
-
-impl Drop for Image {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").args(["-l", "-q"]).arg(self.root()).status();
-        let _ = fs::remove_dir_all(&self.dir);
-    }
 }
 
 /// Writes files and waits for their seals, until that fails; answers with what was reported sealed.
@@ -115,7 +50,7 @@ fn survives_power_cuts(kind: &str) {
 
 /// Answers how many files were reported sealed.
 fn survives_some(kind: &str, cuts: u32) -> usize {
-    let image = Image::new(kind);
+    let image = Image::new(kind, 512, &[]);
     let mut mount = Mount::at(&image.root().join("sealfs"), harness::SLOW);
     let mut sealed: Vec<(String, Vec<u8>)> = Vec::new();
     for cut in 0..cuts {

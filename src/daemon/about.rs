@@ -65,6 +65,13 @@ impl About for Daemon {
         {
             warnings.push(format!("backing files found ALTERED: {}", altered.join(", ")));
         }
+        let (held, whole) = parts.reserve.held();
+        if held < whole && !parts.read_only {
+            warnings.push(format!(
+                "the backing file system is full: {held} of {whole} bytes are left of the reserve from which expired \
+                 files are removed; make room"
+            ));
+        }
         if let Some(error) = &*self.export_error.lock() {
             warnings.push(format!("the log is not exported, the checkpoint stays behind: {error}"));
         }
@@ -76,7 +83,9 @@ impl About for Daemon {
         }
         let doubted = parts.clock.anchor().doubted.as_secs();
         if doubted > 0 {
-            warnings.push(format!("{doubted} s passed while the host was off and are not believed"));
+            warnings.push(format!(
+                "{doubted} s passed while the host was off and are not believed; 'sealctl clock accept' accepts them"
+            ));
         }
         let wall = parts.clock.wall();
         if time.since(wall) > AHEAD {

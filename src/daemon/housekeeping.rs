@@ -21,6 +21,7 @@ const TICK: Duration = Duration::from_millis(100);
 const CLAIMED_BY: u64 = 20;
 const ANCHOR_EVERY: Duration = Duration::from_secs(60);
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
+const RESERVE_EVERY: Duration = Duration::from_secs(5);
 
 /// The housekeeper.
 pub struct Housekeeper {
@@ -40,6 +41,8 @@ impl Housekeeper {
     pub fn run(&self) {
         let (mut ticks, mut anchored, mut swept) = (0u64, Instant::now(), Instant::now());
         let mut memory = Memory::default();
+        let mut reserved = Instant::now();
+        self.keep_reserve();
         // Nothing seen yet: it may have changed since it was read, before this thread ran.
         let mut seen = None;
         while !self.stopped.load(Ordering::Acquire) {
@@ -62,6 +65,10 @@ impl Housekeeper {
             if anchored.elapsed() >= ANCHOR_EVERY {
                 anchored = Instant::now();
                 self.keep_anchor();
+            }
+            if reserved.elapsed() >= RESERVE_EVERY {
+                reserved = Instant::now();
+                self.keep_reserve();
             }
             if swept.elapsed() >= SWEEP_EVERY {
                 swept = Instant::now();
@@ -87,13 +94,15 @@ impl Housekeeper {
             return;
         }
         if let Err(error) = self.notes.write_down(&parts.index, &parts.clock) {
-            tracing::error!(%error, "changes of symbolic links are missing in the log");
+            tracing::error!(%error, "changes of symbolic links are not in the log yet");
         }
         if let Err(error) = self.vfs.write_refusals() {
             tracing::warn!(%error, "refusals not kept");
         }
         parts.pipeline.mark_closed(false);
         let journal = parts.pipeline.journal();
+        journal.keep_room();
+        let _ = journal.catch_up();
         if journal.is_large()
             && let Err(error) = journal.compact()
         {
@@ -109,6 +118,15 @@ impl Housekeeper {
         }
         if let Err(error) = parts.index.batch(&parts.clock).and_then(|batch| batch.commit().map(drop)) {
             tracing::error!(%error, "the clock's anchor was not kept");
+        }
+    }
+
+    fn keep_reserve(&self) {
+        let parts = self.vfs.parts();
+        if !parts.read_only
+            && let Err(error) = parts.reserve.keep()
+        {
+            tracing::debug!(%error, "the reserve is not whole");
         }
     }
 

@@ -28,7 +28,7 @@ use crate::model::Origin;
 use crate::policy::{Current, Policy};
 use crate::provenance::{self, Observer, Settings};
 use crate::seal::{Journal, Life, Lives, Pipeline, Setup};
-use crate::store::{self, Abilities, Layout, LockError, Places, StoreLock, SystemNames, Tree};
+use crate::store::{self, Abilities, Layout, LockError, Places, Reserve, StoreLock, SystemNames, Tree};
 use crate::vfs::{CacheEvent, Notes, NotesInbox, Parts, Refusals, Vfs};
 
 /// Threads that serve the kernel. Few requests compute; some wait for the disk.
@@ -236,6 +236,7 @@ fn build(
     mut start: Option<&mut Start>,
 ) -> Result<Built, StartError> {
     let policy = read_policy(&layout.policy())?;
+    let reserve = Arc::new(Reserve::open(layout));
     let index = Index::open(&layout.index()).map_err(|error| failed(layout.index().display(), error))?;
     let index = Arc::new(index);
     let read = |error: crate::ledger::LedgerError| failed(layout.root().display(), error);
@@ -334,6 +335,7 @@ fn build(
         .map_err(|error| failed("thread", error))?;
     let parts = Parts {
         tree,
+        reserve,
         staging,
         handover,
         places: Arc::new(places),

@@ -22,6 +22,7 @@ pub fn of(fault: &Fault) -> Errno {
         Fault::Range => Errno::ERANGE,
         Fault::BadHandle => Errno::EBADF,
         Fault::Altered => Errno::EIO,
+        Fault::Index(error) if error.is_full() => Errno::ENOSPC,
         Fault::Index(error) => {
             tracing::error!(%error, "index failed");
             Errno::EIO

@@ -55,3 +55,11 @@ pub enum LedgerError {
     #[error("{0}")]
     Rollback(String),
 }
+
+impl LedgerError {
+    /// Whether room is missing on the backing file system: nothing has changed, and it may work once there is some.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, LedgerError::Sqlite(error) if index::is_full(error))
+    }
+}

@@ -16,6 +16,8 @@ use crate::model::{RelPath, Timestamp};
 
 /// The size from which the journal is written anew, in bytes.
 const COMPACT_AT: u64 = 16 << 20;
+/// Bytes that are allocated beyond its end, so that a disk that has become full does not end it at once.
+const AHEAD: u64 = 1 << 20;
 
 /// A file that the last daemon knew and had not sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +38,37 @@ struct Open {
     /// None where nothing is to be written.
     file: Option<File>,
     size: u64,
+    /// Bytes up to which it has its room.
+    allocated: u64,
+    /// Lines that found no room.
+    behind: String,
+}
+
+impl Open {
+    /// Writes what is behind; answers whether nothing is any more.
+    fn catch_up(&mut self) -> bool {
+        let Some(file) = &mut self.file else { return true };
+        // One write a line: a killed daemon leaves whole lines.
+        let written = self.behind.is_empty() || file.write_all(self.behind.as_bytes()).is_ok();
+        if written {
+            self.size += self.behind.len() as u64;
+            self.behind.clear();
+        } else {
+            // What was written of it must not be the beginning of another line.
+            let _ = file.set_len(self.size);
+        }
+        written
+    }
+
+    fn allocate(&mut self) {
+        let wanted = self.size + AHEAD;
+        if let Some(file) = &self.file
+            && self.allocated < self.size + AHEAD / 2
+            && rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, wanted).is_ok()
+        {
+            self.allocated = wanted;
+        }
+    }
 }
 
 /// The journal of a store.
@@ -82,17 +115,28 @@ impl Journal {
     /// A journal that is only read: what it says stays as the last writer left it.
     #[must_use]
     pub fn read_only(path: &Path, boot: &str) -> Self {
-        let open = Open { file: None, size: 0 };
+        let open = Open { file: None, size: 0, allocated: 0, behind: String::new() };
         Journal { path: path.to_owned(), boot: boot.to_owned(), open: Mutex::new(open) }
     }
 
     fn append(&self, line: &str) {
         let mut open = self.open.lock();
-        // One write a line: a killed daemon leaves whole lines. A full disk loses the line, not the file:
-        // what is not in the journal is torn after a restart, never sealed by mistake.
-        if open.file.as_mut().is_some_and(|file| file.write_all(line.as_bytes()).is_ok()) {
-            open.size += line.len() as u64;
+        if open.file.is_some() {
+            open.behind.push_str(line);
+            open.catch_up();
         }
+    }
+
+    /// Writes down what found no room; answers whether all is written. Where it is not, a file that is opened again
+    /// for writing would be taken for closed by the next daemon.
+    #[must_use]
+    pub fn catch_up(&self) -> bool {
+        self.open.lock().catch_up()
+    }
+
+    /// Keeps room ahead.
+    pub fn keep_room(&self) {
+        self.open.lock().allocate();
     }
 
     /// A writer has opened the file, or made it.
@@ -146,6 +190,9 @@ impl Journal {
     /// If it cannot be read back or written.
     pub fn compact(&self) -> io::Result<()> {
         let mut open = self.open.lock();
+        if !open.catch_up() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let files = Self::read(&self.path, &self.boot)?.unwrap_or_default();
         *open = write_anew(&self.path, &self.boot, &files)?;
         Ok(())
@@ -180,7 +227,9 @@ fn write_anew(path: &Path, boot: &str, files: &HashMap<u64, Found>) -> io::Resul
     file.set_len(0)?;
     file.write_all(text.as_bytes())?;
     std::fs::rename(&temporary, path)?;
-    Ok(Open { file: Some(file), size: text.len() as u64 })
+    let mut open = Open { file: Some(file), size: text.len() as u64, allocated: 0, behind: String::new() };
+    open.allocate();
+    Ok(open)
 }
 
 fn replay(files: &mut HashMap<u64, Found>, line: &str) {

@@ -97,6 +97,8 @@ pub struct LifeState {
     pub last_flush_killed: bool,
     /// Whether a writer that opened it was killed while it wrote.
     pub killed: bool,
+    /// Whether a writer was told that its bytes did not reach the disk.
+    pub lost: bool,
     /// A seal was demanded; it takes effect at the last close.
     pub demanded: bool,
     /// A torn file is to be kept.
@@ -162,6 +164,7 @@ impl Life {
                 writers: HashMap::new(),
                 last_flush_killed: false,
                 killed: false,
+                lost: false,
                 demanded: false,
                 keep_torn: false,
                 request: None,

@@ -31,7 +31,7 @@ impl Inner {
             tracing::error!(%error, "background sync of closed files failed");
             return;
         }
-        let mut rows = Vec::new();
+        let (mut rows, mut marked) = (Vec::new(), Vec::new());
         for (life, epoch) in due.iter().zip(seen) {
             let mut state = life.lock();
             if life.epoch() != epoch || state.over || !state.writers.is_empty() || state.is_frozen() {
@@ -48,12 +48,17 @@ impl Inner {
                 request: state.request,
             });
             state.marked = true;
+            drop(state);
+            marked.push(life);
         }
         let done = self.setup.index.batch(&self.setup.clock).and_then(|mut batch| {
             batch.pending(&rows)?;
             batch.commit().map(drop)
         });
         if let Err(error) = done {
+            for life in marked {
+                life.lock().marked = false;
+            }
             tracing::warn!(%error, "cannot mark closed files as synced");
         }
     }

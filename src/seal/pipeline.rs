@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::commit::{self, Hashed};
 use super::journal::Journal;
 use super::keys::Keys;
-use super::life::{Life, LifeState, NotSealed, Outcome, Phase, Waiter, Writer};
+use super::life::{Failure, Life, LifeState, NotSealed, Outcome, Phase, Waiter, Writer};
 use super::lives::Lives;
 use super::observed::Observed;
 use super::queue::Queue;
@@ -170,11 +170,14 @@ impl Pipeline {
         if truncate {
             state.killed = false;
             state.last_flush_killed = false;
+            state.lost = false;
             state.request = None;
             state.observed = Observed::default();
         }
         state.observed.add(observation);
-        state.failure = None;
+        if !state.lost {
+            state.failure = None;
+        }
         state.writers.insert(handle, Writer { process, flushed: false });
         let marked = std::mem::take(&mut state.marked);
         if first {
@@ -197,6 +200,22 @@ impl Pipeline {
         let own = killed && writer.process.is_some() && writer.process == process;
         state.killed |= own;
         own
+    }
+
+    /// A writer was told that its bytes did not reach the disk. That is told once, and what is read now may be what the
+    /// disk does not have: the file is torn when it is closed, unless it is written from scratch.
+    pub fn sync_failed(&self, life: &Arc<Life>, what: &str) {
+        let mut state = life.lock();
+        if state.over || state.is_frozen() {
+            return;
+        }
+        tracing::error!(path = %state.path, "write-back failed, told to a writer: {what}");
+        state.failure = Some(Failure { what: what.to_owned(), tries: 1, busy: false });
+        state.lost = true;
+        if state.writers.is_empty() {
+            life.disturb(&mut state);
+            self.inner.tear(life, &mut state);
+        }
     }
 
     /// A file goes on as the last worker left it: with its writers, if it had any; `killed`, `last_killed`: what
@@ -226,7 +245,7 @@ impl Pipeline {
             return;
         }
         state.since = Instant::now();
-        if state.killed || state.last_flush_killed {
+        if state.killed || state.last_flush_killed || state.lost {
             // The empty name that a killed writer leaves has no content to be torn.
             if size > 0 {
                 self.inner.tear(life, &mut state);
@@ -234,6 +253,7 @@ impl Pipeline {
             }
             state.killed = false;
             state.last_flush_killed = false;
+            state.lost = false;
         }
         self.inner.settle(life, &mut state, size, |settles| Event::LastClosed { settles });
     }
@@ -263,7 +283,7 @@ impl Pipeline {
         if state.over || !state.writers.is_empty() || state.state != State::Open {
             return;
         }
-        if (state.killed || state.last_flush_killed) && size > 0 {
+        if (state.killed || state.last_flush_killed || state.lost) && size > 0 {
             self.inner.tear(life, &mut state);
         } else {
             self.inner.settle(life, &mut state, size, |settles| Event::LastClosed { settles });
@@ -321,6 +341,7 @@ impl Pipeline {
         state.state = state.state.on(Event::Emptied)?;
         state.killed = false;
         state.last_flush_killed = false;
+        state.lost = false;
         state.observed = Observed::default();
         life.disturb(&mut state);
         Ok(())

@@ -98,7 +98,11 @@ impl Inner {
             };
             state.phase = Phase::Hashing(Some(Arc::clone(&lease)));
             let stream = state.stream.take();
+            let torn = state.keep_torn;
             drop(state);
+            if torn && let Err(what) = read_from_disk(&lease) {
+                return Err((what, false));
+            }
             let size = store::stat_fd(lease.file()).map_err(failed)?.size;
             let streamed = stream.and_then(|stream| stream.finish(size));
             if size >= LARGE {
@@ -180,6 +184,20 @@ impl Inner {
         drop(state);
         tracing::error!(%path, "write-back failed, the file is torn: {what}");
     }
+}
+
+/// What is kept although it is torn may have been told not to have reached the disk, and is in memory all the same:
+/// what is hashed comes from the disk.
+fn read_from_disk(lease: &Lease) -> Result<(), String> {
+    let text = |error: io::Error| format!("its bytes cannot be written: {error}");
+    crate::durable::sync_file(lease.file()).map_err(text)?;
+    let left = store::drop_cached(lease.file()).map_err(|error| error.to_string())?;
+    if left > 0 {
+        return Err(format!(
+            "its bytes cannot be read back from the disk: {left} pages are in use by a mapping"
+        ));
+    }
+    Ok(())
 }
 
 /// Waiters whose time is over. A sidecar's reader only waits so long for writers to let go; once they have,

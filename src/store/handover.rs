@@ -16,6 +16,7 @@
 //! | `f INO LOOKUPS` | so many look-ups are left; none: forgotten |
 //! | `h HANDLE INO KIND UNIQUE PROCESS` | opened in answer to the request UNIQUE (KIND `r` reads, `w` writes, `d` folder, `c` made content) |
 //! | `l HANDLE KILLED OWN` | flushed; by a process that was dying from a signal (1); which was the one that opened it (1) |
+//! | `e INO` | a writer was told that its bytes did not reach the disk: counts as killed |
 //! | `x HANDLE` | released |
 //! | `b INO ID` | backing file registered with the kernel |
 
@@ -225,6 +226,11 @@ impl Handover {
         self.append(&format!("l\t{number}\t{}\t{}\n", u8::from(killed), u8::from(own)));
     }
 
+    /// A writer of the file was told that its bytes did not reach the disk: whoever closes it leaves it torn.
+    pub fn lost(&self, ino: u64) {
+        self.append(&format!("e\t{ino}\n"));
+    }
+
     /// A handle was released.
     pub fn released(&self, number: u64) {
         self.append(&format!("x\t{number}\n"));
@@ -366,6 +372,8 @@ impl Live {
                 let killed = self.killed.get(&handle.ino);
                 let (by_killed, own) = (killed.is_some(), killed.copied().unwrap_or(false));
                 text.push_str(&format!("l\t{number}\t{}\t{}\n", u8::from(by_killed), u8::from(own)));
+            } else if self.killed.get(&handle.ino) == Some(&true) {
+                text.push_str(&format!("e\t{}\n", handle.ino));
             }
         }
         text
@@ -418,6 +426,9 @@ impl Live {
                 } else if before == Some(true) {
                     self.killed.insert(handle.ino, true);
                 }
+            }
+            "e" => {
+                self.killed.insert(number()?, true);
             }
             "x" => {
                 let gone = self.handles.remove(&number()?)?;
@@ -518,13 +529,15 @@ mod tests {
         kept.flushed(1, true, true);
         kept.opened(9, &handle(11, LiveKind::Folder));
         kept.released(9);
+        kept.opened(3, &handle(13, LiveKind::Writer));
+        kept.lost(13);
         let (again, live) = Handover::take(file.try_clone().unwrap(), Box::new(NoGhosts)).unwrap();
         assert_eq!(live.init.as_deref(), Some(&[0, 255, 16][..]));
         assert_eq!(live.nodes.len(), 2);
         assert!(live.nodes[&11].unlinked && live.nodes[&11].generation == 2);
         assert_eq!((live.nodes[&10].lookups, live.nodes[&10].name.as_str()), (3, "a b"));
-        assert_eq!((live.handles.len(), live.last_handle, live.backings[&10]), (2, 9, 4));
-        assert!(live.handles[&1].flushed && live.killed[&10]);
+        assert_eq!((live.handles.len(), live.last_handle, live.backings[&10]), (3, 9, 4));
+        assert!(live.handles[&1].flushed && live.killed[&10] && live.killed[&13]);
 
         // Half a line of a dying worker, and writing anew.
         let end = again.open.as_ref().unwrap().lock().end;

@@ -187,6 +187,12 @@ impl Layout {
         self.root.join("journal")
     }
 
+    /// Room that is kept for removals; see [`crate::store::Reserve`].
+    #[must_use]
+    pub fn reserve(&self) -> PathBuf {
+        self.root.join("reserve")
+    }
+
     /// Where the daemon of the store at the absolute path `store` listens: below `/run/sealfs` for root,
     /// `$XDG_RUNTIME_DIR/sealfs` for others. Known to whoever knows the store's path.
     #[must_use]

@@ -11,16 +11,18 @@ mod names;
 mod nodes;
 mod places;
 mod probe;
+mod reserve;
 pub mod room;
 mod tree;
 
-pub use freeze::{Lease, LeaseError, is_immutable, set_immutable};
+pub use freeze::{Lease, LeaseError, drop_cached, is_immutable, set_immutable};
 pub use handover::{Ghosts, Handover, Live, LiveHandle, LiveKind, LiveNode};
 pub use layout::{Layout, LayoutError};
 pub use lock::{LockError, StoreLock};
 pub use names::SystemNames;
 pub use places::{Place, Places, ROOT};
 pub use probe::{Abilities, probe};
+pub use reserve::Reserve;
 pub use tree::{
     Entry, EntryKind, Meta, SetTime, Tree, create_at, list, mkdir_at, open_at, readlink_at, remove_at,
     rename_at, reopen, set_owner, set_perm, set_times, set_times_at, stat_at, stat_fd, symlink_at,

@@ -131,9 +131,19 @@ impl Vfs {
     ///
     /// # Errors
     /// What `fsync(2)` reports.
-    pub fn fsync(&self, handle: u64) -> Result<(), Fault> {
+    pub fn fsync(&self, ino: u64, handle: u64) -> Result<(), Fault> {
         match &*self.handles.get(handle)? {
-            Handle::File { anchor, .. } => Ok(crate::durable::sync_file(anchor.file())?),
+            Handle::File { anchor, .. } => {
+                let synced = crate::durable::sync_file(anchor.file());
+                if let Err(error) = &synced
+                    && matches!(error.raw_os_error(), Some(libc::EIO | libc::ENOSPC | libc::EDQUOT))
+                    && let Some(life) = self.lives().get(ino)
+                {
+                    self.parts.pipeline.sync_failed(&life, &error.to_string());
+                    self.parts.handover.lost(ino);
+                }
+                Ok(synced?)
+            }
             Handle::Content(_) => Ok(()),
             Handle::Dir { ino, .. } => {
                 let (dir, _) = self.folder(*ino)?;

@@ -52,7 +52,7 @@ use crate::model::SealRecord;
 use crate::policy::Current;
 use crate::provenance::Observer;
 use crate::seal::{KeyFiles, Keys, Lives, Pipeline};
-use crate::store::{Abilities, Handover, Places, Tree};
+use crate::store::{Abilities, Handover, Places, Reserve, Tree};
 use handles::Handles;
 
 /// Who asks, as the kernel says.
@@ -114,6 +114,8 @@ const CACHES_TOLD: Duration = Duration::from_secs(2);
 pub struct Parts {
     /// The backing tree.
     pub tree: Arc<Tree>,
+    /// Room that is kept for removals.
+    pub reserve: Arc<Reserve>,
     /// Beside it, on the same file system: where files are made that are then renamed in.
     pub staging: Tree,
     /// What a worker that takes over must know.

@@ -30,39 +30,46 @@ impl Vfs {
         }
         let found = self.find(parent, name)?;
         let ghost = found.ghost();
-        self.remove_name(caller, &found, "unlink", &Ending::Removed)?;
-        self.take_name(&found.dir, name, found.meta.ino, ghost, false)?;
+        let ino = found.meta.ino;
+        let remove = || {
+            self.name_going(ino, ghost.as_ref());
+            store::remove_at(&*found.dir, name, false).inspect_err(|_| self.name_stays(ino))
+        };
+        self.remove_name(caller, &found, "unlink", &Ending::Removed, remove)?;
+        self.name_gone(ino, ghost);
         if found.meta.kind == EntryKind::Symlink {
             self.note_symlink(caller, &found.path, None);
         }
         Ok(())
     }
 
-    /// Checks that a name may go, and ends what stands under it: the seal in the ledger, or the life. The
-    /// bytes go after that.
+    /// Checks that a name may go, has it go by `remove`, and ends what stands under it: the seal in the ledger, which
+    /// comes before its bytes go; or the life, which goes on if they do not.
     pub(super) fn remove_name(
         &self,
         caller: Caller,
         found: &Found,
         operation: &'static str,
         how: &Ending,
+        remove: impl FnOnce() -> std::io::Result<()>,
     ) -> Result<(), Fault> {
         match self.standing(&found.path, &found.meta)? {
-            Standing::Free => Ok(()),
+            Standing::Free => {}
             Standing::Unsealed(life) => {
                 let mut state = self.parts.pipeline.changeable(&life, Event::Removed).map_err(|_| {
                     self.refuse(caller, &found.path, operation, "it is being sealed at this moment")
                 })?;
+                remove()?;
                 self.parts.pipeline.removed(&life, &mut state);
-                Ok(())
+                return Ok(());
             }
             Standing::Sealed(record) => {
                 let _permit = self.permit(caller, &record, operation)?;
                 self.end_seal(caller, &record, how)?;
                 self.unfreeze(found);
-                Ok(())
             }
         }
+        Ok(remove()?)
     }
 
     /// Sidecars go with their file; removing an expired file's first does nothing, so that `rm -r` works.

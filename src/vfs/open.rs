@@ -340,12 +340,15 @@ impl Vfs {
         self.parts.pipeline.writer_opened(life, handle, process, observation, truncate).map_err(|_| {
             self.refuse(caller, &found.path, "open for writing", "it is being sealed at this moment")
         })?;
-        let opened = self.open_backing_writer(found, truncate).and_then(|data| {
-            let anchor = self.handles.anchor_or(found.meta.ino, || {
-                Ok(store::open_at(&*found.dir, &found.name, OFlags::RDONLY)?)
-            })?;
-            Ok((anchor, data))
-        });
+        let opened = self
+            .writer_recorded()
+            .and_then(|()| self.open_backing_writer(found, truncate))
+            .and_then(|data| {
+                let anchor = self.handles.anchor_or(found.meta.ino, || {
+                    Ok(store::open_at(&*found.dir, &found.name, OFlags::RDONLY)?)
+                })?;
+                Ok((anchor, data))
+            });
         let (anchor, data) = match opened {
             Ok(opened) => opened,
             Err(fault) => {
@@ -367,6 +370,14 @@ impl Vfs {
             Handle::File { anchor: Arc::clone(&anchor), writable: true, data },
         );
         Ok(Opened { handle, anchor: Some(anchor), writable, frozen: false })
+    }
+
+    /// On a full disk the journal may find no room: nobody writes then to what it has as closed.
+    fn writer_recorded(&self) -> Result<(), Fault> {
+        if self.parts.pipeline.journal().catch_up() {
+            return Ok(());
+        }
+        Err(Fault::Io(std::io::Error::from_raw_os_error(libc::ENOSPC)))
     }
 
     /// Truncates if asked to; without passthrough, the descriptor that the daemon writes through.

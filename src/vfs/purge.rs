@@ -43,19 +43,20 @@ impl Vfs {
 
     fn purge_batch(&self, records: &[SealRecord], how: &Ending, by: Actor) -> Result<(), Fault> {
         let _alone = self.lives().namespace.write();
-        let mut going = Vec::with_capacity(records.len());
-        let mut batch = self.parts.index.batch(&self.parts.clock)?;
-        for record in records {
-            // Looked at again under the lock: extended, held or rewritten meanwhile, it stays.
-            let current = self.parts.index.read().find(&record.path)?.filter(|found| found.id == record.id);
-            if let Some(current) = current
-                && retention::permit_removal(&current, batch.now()).is_ok()
-            {
-                batch.end(&current, how, by)?;
-                going.push(current);
+        let going = self.commit_removal(|batch| {
+            let mut going = Vec::with_capacity(records.len());
+            for record in records {
+                // Looked at again under the lock: extended, held or rewritten meanwhile, it stays.
+                let found = self.parts.index.read().find(&record.path)?;
+                if let Some(current) = found.filter(|found| found.id == record.id)
+                    && retention::permit_removal(&current, batch.now()).is_ok()
+                {
+                    batch.end(&current, how, by)?;
+                    going.push(current);
+                }
             }
-        }
-        batch.commit()?;
+            Ok(going)
+        })?;
         for record in going {
             self.sidecars_gone(&record);
             if let Err(error) = self.remove_bytes(&record) {

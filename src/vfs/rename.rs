@@ -74,20 +74,25 @@ impl Vfs {
         if let Moving::Ending(records) = &moving {
             self.end_moving(caller, &from.path, &to_path, records)?;
         }
-        if let Some(replaced) = replaced.as_ref().filter(|found| found.meta.kind != EntryKind::Dir) {
-            self.remove_name(caller, replaced, "rename over", &Ending::Replaced)?;
-        }
         let ghost = replaced.as_ref().and_then(Found::ghost);
-        if let Some(replaced) = &replaced {
-            self.name_going(replaced.meta.ino, ghost.as_ref());
-        }
-        self.parts.handover.moving(from.meta.ino, new_parent, new_name);
-        store::rename_at(&*from.dir, name, &*to_dir, new_name, replace).inspect_err(|_| {
-            self.parts.handover.settled(from.meta.ino);
+        let rename = || {
             if let Some(replaced) = &replaced {
-                self.name_stays(replaced.meta.ino);
+                self.name_going(replaced.meta.ino, ghost.as_ref());
             }
-        })?;
+            self.parts.handover.moving(from.meta.ino, new_parent, new_name);
+            store::rename_at(&*from.dir, name, &*to_dir, new_name, replace).inspect_err(|_| {
+                self.parts.handover.settled(from.meta.ino);
+                if let Some(replaced) = &replaced {
+                    self.name_stays(replaced.meta.ino);
+                }
+            })
+        };
+        match replaced.as_ref().filter(|found| found.meta.kind != EntryKind::Dir) {
+            Some(replaced) => {
+                self.remove_name(caller, replaced, "rename over", &Ending::Replaced, rename)?;
+            }
+            None => rename()?,
+        }
         if let Some(replaced) = &replaced {
             self.name_gone(replaced.meta.ino, ghost);
             if replaced.meta.kind == EntryKind::Dir {
@@ -173,12 +178,13 @@ impl Vfs {
         to: &RelPath,
         records: &[SealRecord],
     ) -> Result<(), Fault> {
-        let mut batch = self.parts.index.batch(&self.parts.clock)?;
-        for record in records {
-            let new = record.path.rebased(from, to).ok_or(Fault::Stale)?;
-            batch.end(record, &Ending::Renamed(new), Actor::Uid(caller.uid))?;
-        }
-        batch.commit()?;
+        self.commit_removal(|batch| {
+            for record in records {
+                let new = record.path.rebased(from, to).ok_or(Fault::Stale)?;
+                batch.end(record, &Ending::Renamed(new), Actor::Uid(caller.uid))?;
+            }
+            Ok(())
+        })?;
         for record in records {
             self.sidecars_gone(record);
             if let Ok(file) = self.parts.tree.open_path(&record.path) {

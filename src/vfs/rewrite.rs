@@ -6,7 +6,7 @@ use rustix::fs::OFlags;
 
 use super::resolve::Found;
 use super::{CacheEvent, Caller, Fault, Opened, Vfs};
-use crate::ledger::{Actor, Ending};
+use crate::ledger::{Actor, Batch, Ending};
 use crate::model::{ArtifactKind, SealRecord};
 use crate::store;
 
@@ -64,12 +64,32 @@ impl Vfs {
 
     /// Ends a seal in the ledger. The caller has a permit.
     pub(super) fn end_seal(&self, caller: Caller, record: &SealRecord, how: &Ending) -> Result<(), Fault> {
-        let mut batch = self.parts.index.batch(&self.parts.clock)?;
-        batch.end(record, how, Actor::Uid(caller.uid))?;
-        batch.commit()?;
+        self.commit_removal(|batch| Ok(batch.end(record, how, Actor::Uid(caller.uid))?))?;
         self.sidecars_gone(record);
         tracing::info!(path = %record.path, ?how, uid = caller.uid, "expired seal ended");
         Ok(())
+    }
+
+    /// Commits what lets bytes go. That must not fail because the disk is full: the reserve is given up piece by
+    /// piece, for others may be quicker to take what becomes free. `change` is then asked again.
+    pub(super) fn commit_removal<T>(
+        &self,
+        change: impl Fn(&mut Batch<'_>) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let attempt = || {
+            let mut batch = self.parts.index.batch(&self.parts.clock)?;
+            let done = change(&mut batch)?;
+            batch.commit()?;
+            Ok(done)
+        };
+        loop {
+            match attempt() {
+                Err(Fault::Index(error)) if error.is_full() && self.parts.reserve.give() => {
+                    tracing::info!("the disk is full: a part of the reserve is given up for a removal");
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Takes the immutable flag from a backing file whose seal has ended.

@@ -1,6 +1,8 @@
 //! A store and its mount for one test: real daemon, real FUSE, everything gone afterwards, also on failure.
 #![allow(dead_code, reason = "each test binary uses another part")]
 
+pub mod image;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
@@ -25,6 +27,8 @@ pub struct Mount {
     pub store: PathBuf,
     /// The mount point.
     pub mnt: PathBuf,
+    /// Where its log is: not on a file system that a test fills.
+    log: PathBuf,
     daemon: Option<Child>,
     options: Vec<String>,
     program: Option<PathBuf>,
@@ -74,21 +78,20 @@ impl Mount {
     /// As [`Mount::with`], in this folder.
     pub fn at_with(dir: &Path, policy: &str, options: &[&str]) -> Self {
         fs::create_dir(dir).expect("folder");
-        Self::made(dir.to_owned(), policy, options)
+        Self::made_with(dir.to_owned(), dir.join("store"), scratch("log"), policy, options)
     }
 
     /// As [`Mount::with`], with the store elsewhere, such as on another file system; that is not removed.
     pub fn with_store(dir: &Path, store: &Path, policy: &str, options: &[&str]) -> Self {
         fs::create_dir(dir).expect("folder");
-        Self::made_at(dir.to_owned(), store.to_owned(), policy, options)
+        Self::made_with(dir.to_owned(), store.to_owned(), dir.to_owned(), policy, options)
     }
 
     fn made(dir: PathBuf, policy: &str, options: &[&str]) -> Self {
-        let store = dir.join("store");
-        Self::made_at(dir, store, policy, options)
+        Self::made_with(dir.clone(), dir.join("store"), dir, policy, options)
     }
 
-    fn made_at(dir: PathBuf, store: PathBuf, policy: &str, options: &[&str]) -> Self {
+    fn made_with(dir: PathBuf, store: PathBuf, log: PathBuf, policy: &str, options: &[&str]) -> Self {
         let mnt = dir.join("mnt");
         fs::create_dir(&mnt).expect("mount point");
         let made = sealctl().arg("init").arg(&store).args(["--origin", "test.example/store"]).output();
@@ -98,7 +101,7 @@ impl Mount {
         let more = std::env::var("SEALFS_TEST_OPTIONS").unwrap_or_default();
         let more = more.split(',').filter(|option| !option.is_empty());
         let options = options.iter().copied().chain(more).map(str::to_owned).collect();
-        let mut mount = Mount { dir, store, mnt, daemon: None, options, program: None };
+        let mut mount = Mount { dir, store, mnt, log, daemon: None, options, program: None };
         mount.start();
         mount
     }
@@ -145,7 +148,7 @@ impl Mount {
     }
 
     fn log_path(&self) -> PathBuf {
-        self.dir.join("daemon.log")
+        self.log.join("daemon.log")
     }
 
     /// What the daemon logged.
@@ -161,6 +164,21 @@ impl Mount {
     /// The daemon's process.
     pub fn pid(&self) -> u32 {
         self.daemon.as_ref().expect("running").id()
+    }
+
+    /// The process of the worker that serves, once there is one.
+    #[track_caller]
+    pub fn worker(&self) -> rustix::process::Pid {
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            // There is a moment in which nobody listens.
+            let pid = self.ctl_json(&["status"])[0]["pid"].as_i64();
+            if let Some(pid) = pid {
+                return i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).expect("pid");
+            }
+            assert!(Instant::now() < until, "no worker:\n{}", self.log());
+            pause(5);
+        }
     }
 
     /// Unmounts and waits for the daemon to end well.
@@ -202,6 +220,12 @@ impl Mount {
             std::thread::sleep(Duration::from_millis(1));
         }
         let _ = Command::new("umount").arg("-l").arg(&self.mnt).stderr(Stdio::null()).status();
+    }
+
+    /// Stopped, for [`Mount::again`].
+    pub fn stopped(mut self) -> Self {
+        self.stop();
+        self
     }
 
     /// Goes on with other arguments for `sealfs`, when stopped.
@@ -372,6 +396,7 @@ impl Drop for Mount {
             eprintln!("the daemon's log:\n{}", self.log());
         }
         remove(&self.dir);
+        remove(&self.log);
     }
 }
 

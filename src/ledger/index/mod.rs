@@ -4,6 +4,7 @@ mod evidence;
 mod names;
 mod read;
 mod row;
+mod shared;
 mod write;
 
 use std::path::Path;
@@ -35,6 +36,7 @@ fn migrations() -> Migrations<'static> {
 /// An empty index in a new file, in one open transaction and without any durability.
 pub(super) fn fresh(path: &Path) -> Result<Connection, LedgerError> {
     crate::durable::create(path, 0o600, b"").map_err(|error| LedgerError::Broken(error.to_string()))?;
+    shared::install();
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.pragma_update(None, "journal_mode", "OFF")?;
@@ -52,6 +54,14 @@ pub(super) fn close_fresh(connection: Connection) -> Result<(), LedgerError> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.close().map_err(|(_, error)| error)?;
     Ok(())
+}
+
+/// Whether SQLite says that the disk is full, also where it wanted room for what it shares with readers.
+pub(super) fn is_full(error: &SqliteError) -> bool {
+    let shared = [rusqlite::ffi::SQLITE_IOERR_SHMSIZE, rusqlite::ffi::SQLITE_IOERR_SHMMAP];
+    error.sqlite_error().is_some_and(|error| {
+        error.code == rusqlite::ErrorCode::DiskFull || shared.contains(&error.extended_code)
+    })
 }
 
 /// How long a statement waits for another process's lock.
@@ -90,6 +100,7 @@ impl Index {
     /// # Errors
     /// If SQLite fails, the schema is newer than this program, or entries and hashes do not fit.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
+        shared::install();
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(BUSY)?;

@@ -102,6 +102,7 @@ impl ReadIndex {
     }
 
     fn connect(&self) -> rusqlite::Result<Connection> {
+        super::shared::install();
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
         connection.busy_timeout(super::BUSY)?;

@@ -1,0 +1,227 @@
+//! Workers that come and go under a live mount: what one leaves the next one clears or finishes.
+
+mod harness;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use harness::{Mount, QUICK, SLOW};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal};
+
+/// `FUSE_DEV_IOC_BACKING_CLOSE` of linux/fuse.h.
+const BACKING_CLOSE: libc::c_ulong = 0x4004_e502;
+
+fn status(mount: &Mount) -> serde_json::Value {
+    mount.ctl_json(&["status"]).remove(0)
+}
+
+fn kill(pid: Pid) {
+    rustix::process::kill_process(pid, Signal::KILL).expect("kill");
+}
+
+/// The parent's own descriptor of the device.
+fn device(mount: &Mount) -> OwnedFd {
+    let parent = mount.pid();
+    let entry = fs::read_dir(format!("/proc/{parent}/fd"))
+        .expect("descriptors")
+        .flatten()
+        .find(|entry| fs::read_link(entry.path()).is_ok_and(|to| to.as_os_str() == "/dev/fuse"))
+        .expect("a device");
+    let number = entry.file_name().to_string_lossy().parse().expect("a number");
+    let pid = Pid::from_raw(i32::try_from(parent).expect("pid")).expect("pid");
+    let process = rustix::process::pidfd_open(pid, PidfdFlags::empty()).expect("pidfd");
+    rustix::process::pidfd_getfd(process, number, PidfdGetfdFlags::empty()).expect("descriptor")
+}
+
+/// Backing files that the kernel still has, of the first so many numbers; they are given back.
+fn registered(mount: &Mount, numbers: u32) -> Vec<u32> {
+    let device = device(mount);
+    let close = |id: &u32| {
+        // SAFETY: the request reads four bytes at the pointer, which is to a number that lives through the call.
+        unsafe { libc::ioctl(device.as_raw_fd(), BACKING_CLOSE, std::ptr::from_ref(id)) == 0 }
+    };
+    (1..=numbers).filter(close).collect()
+}
+
+/// Whether backing files are registered at all here.
+fn passes_through(mount: &Mount) -> bool {
+    let passes = status(mount)["passthrough"] == true;
+    assert!(passes || std::env::var_os("CI").is_none(), "no passthrough: Linux 6.9 is needed");
+    if !passes {
+        eprintln!("SKIPPED: no passthrough here");
+    }
+    passes
+}
+
+fn all_closed(mount: &Mount) {
+    harness::eventually("all is closed", || status(mount)["unsealed"]["open"] == 0);
+}
+
+/// Kills a worker right after one of its calls.
+fn kill_after(worker: Pid, call: &str) -> Child {
+    let inject = format!("inject={call}:signal=KILL");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject]);
+    let strace = command.args(["-p", &worker.as_raw_nonzero().to_string()]).spawn().expect("strace");
+    harness::eventually("strace has every thread", || {
+        let tasks = fs::read_dir(format!("/proc/{worker}/task", worker = worker.as_raw_nonzero()));
+        tasks.expect("tasks").flatten().all(|task| {
+            let text = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+            !text.contains("TracerPid:\t0\n")
+        })
+    });
+    strace
+}
+
+#[test]
+fn backing_files_that_a_dead_worker_had_registered_are_given_back() {
+    let mut mount = Mount::new("backings", SLOW);
+    if !passes_through(&mount) {
+        return;
+    }
+    // Registered, and dead before that could be written down.
+    let mut strace = kill_after(mount.worker(), "ioctl");
+    let mut first = File::create(mount.path("first")).expect("asked again, of another worker");
+    strace.wait().expect("strace");
+    assert_eq!(status(&mount)["restarts"], 1, "nothing was killed");
+    first.write_all(b"first").expect("write");
+    // Opened and closed all the time, while workers die.
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..3)
+        .map(|who| {
+            let (mnt, stop) = (mount.mnt.clone(), Arc::clone(&stop));
+            std::thread::spawn(move || {
+                for n in 0u32.. {
+                    let path = mnt.join(format!("f{who}-{}", n % 40));
+                    fs::write(&path, b"x").expect("write");
+                    assert_eq!(fs::read(&path).expect("read"), b"x");
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            })
+        })
+        .collect();
+    for n in 0..8 {
+        harness::pause(40 + n * 11);
+        mount.worker();
+        mount.ctl_ok(&["restart"]);
+    }
+    stop.store(true, Ordering::Relaxed);
+    writers.into_iter().for_each(|writer| writer.join().expect("writer"));
+    // What is open has its own, which is in use.
+    first.write_all(b" and last").expect("write");
+    drop(first);
+    all_closed(&mount);
+    assert_eq!(registered(&mount, 1 << 16), [0u32; 0], "never given back");
+    // That such a number would have been found:
+    let held = File::create(mount.path("held")).expect("create");
+    assert_eq!(registered(&mount, 1 << 16).len(), 1);
+    drop(held);
+    assert_eq!(fs::read(mount.path("first")).expect("read"), b"first and last");
+    mount.stop();
+}
+
+#[test]
+fn a_worker_that_dies_again_and_again_comes_back_more_slowly() {
+    let mut mount = Mount::new("again", QUICK);
+    let file = File::create(mount.path("f")).expect("create");
+    let pauses = [0, 100, 200, 400, 800];
+    for (n, pause) in pauses.into_iter().enumerate() {
+        kill(mount.worker());
+        let asked = Instant::now();
+        // Waits until somebody answers.
+        file.set_permissions(fs::Permissions::from_mode(0o600 + n as u32)).expect("chmod");
+        assert!(asked.elapsed() >= Duration::from_millis(pause), "{n}: {:?}", asked.elapsed());
+    }
+    let log = mount.log();
+    for (restarts, pause) in (1..).zip(["0ns", "100ms", "200ms", "400ms", "800ms"]) {
+        let told = format!("restarts={restarts} pause={pause}");
+        assert!(log.contains(&told), "{told}:\n{log}");
+    }
+    mount.worker();
+    let view = status(&mount);
+    assert_eq!(view["restarts"], 5);
+    assert!(view["warnings"].to_string().contains("5 time(s) under the live mount"), "{view}");
+    (&file).write_all(b"f").expect("write");
+    drop(file);
+    mount.until("f", "sealed");
+    mount.stop();
+}
+
+#[test]
+fn a_large_file_is_sealed_though_the_worker_dies_while_it_is_hashed() {
+    let mut mount = Mount::new("large", SLOW);
+    let path = mount.path("large");
+    let file = File::create(&path).expect("create");
+    for n in 0..256u64 {
+        let piece = vec![u8::try_from(n % 251).expect("small"); 1 << 20];
+        file.write_all_at(&piece, n << 20).expect("write");
+    }
+    drop(file);
+    let before = harness::sha256sum(&mount.backing("large"));
+    for round in 1..=2 {
+        let worker = mount.worker();
+        let read = || {
+            let text =
+                fs::read_to_string(format!("/proc/{}/io", worker.as_raw_nonzero())).unwrap_or_default();
+            let line = text.lines().find_map(|line| line.strip_prefix("rchar: ").map(str::to_owned));
+            line.and_then(|count| count.parse::<u64>().ok()).unwrap_or_default()
+        };
+        let begin = read();
+        if round == 1 {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).expect("chmod a-w");
+        }
+        let until = Instant::now() + Duration::from_secs(20);
+        while read() < begin + (16 << 20) {
+            assert!(Instant::now() < until, "it is not hashed");
+            harness::pause(1);
+        }
+        kill(worker);
+        mount.worker();
+        assert_eq!(status(&mount)["restarts"], round);
+    }
+    mount.until("large", "sealed");
+    assert_eq!(harness::xattr(&path, "user.seal.sha256").as_deref(), Some(before.as_str()));
+    assert_eq!(harness::sha256sum(&path), before);
+    mount.ctl_ok(&["verify", "--all"]);
+    mount.stop();
+}
+
+#[test]
+fn a_newer_program_takes_over_under_the_live_mount() {
+    let dir = harness::scratch("newer-program");
+    let program = dir.join("sealfs");
+    harness::run(Command::new("cp").arg(env!("CARGO_BIN_EXE_sealfs")).arg(&program));
+    let mut mount = Mount::of_program("newer-program", QUICK, &program);
+    let file = File::create(mount.path("f")).expect("create");
+    (&file).write_all(b"old ").expect("write");
+    let exe = |pid: Pid| fs::metadata(format!("/proc/{}/exe", pid.as_raw_nonzero())).expect("exe").ino();
+    let old = exe(mount.worker());
+    // Put in its place as package managers do; the same, and a few bytes more.
+    let newer = dir.join("newer");
+    harness::run(Command::new("cp").arg(&program).arg(&newer));
+    harness::sh(&dir, "printf newer >> newer && mv newer sealfs");
+    let wanted = fs::metadata(&program).expect("stat").ino();
+    assert_eq!(exe(mount.worker()), old, "nothing changes by itself");
+    mount.ctl_ok(&["restart"]);
+    assert_ne!(wanted, old);
+    assert_eq!(exe(mount.worker()), wanted, "the worker is of the old program");
+    (&file).write_all(b"new").expect("an open file goes on");
+    assert_eq!(status(&mount)["restarts"], 1);
+    // One that dies is followed by the newer one, too.
+    kill(mount.worker());
+    (&file).write_all(b"er").expect("write");
+    assert_eq!(exe(mount.worker()), wanted);
+    drop(file);
+    mount.until("f", "sealed");
+    assert_eq!(fs::read(mount.path("f")).expect("read"), b"old newer");
+    mount.stop();
+    let _ = fs::remove_dir_all(&dir);
+}
