@@ -62,7 +62,10 @@ impl Vfs {
             return None;
         }
         let (handle, ino) = self.unanswered.lock().remove(&caller.unique())?;
-        drop(self.handles.remove(handle)?);
+        if self.handles.remove(handle).is_none() {
+            // Its file could not be reached: the worker died before it wrote down where that is.
+            self.handles.told(handle);
+        }
         self.handles.tidy(ino);
         if let Some(life) = self.lives().get(ino) {
             life.lock().writers.remove(&handle);
