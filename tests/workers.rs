@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -63,20 +63,33 @@ fn all_closed(mount: &Mount) {
     harness::eventually("all is closed", || status(mount)["unsealed"]["open"] == 0);
 }
 
-/// Kills a worker right after one of its calls.
-fn kill_after(worker: Pid, call: &str) -> Child {
-    let inject = format!("inject={call}:signal=KILL");
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject]);
-    let strace = command.args(["-p", &worker.as_raw_nonzero().to_string()]).spawn().expect("strace");
-    harness::eventually("strace has every thread", || {
-        let tasks = fs::read_dir(format!("/proc/{worker}/task", worker = worker.as_raw_nonzero()));
-        tasks.expect("tasks").flatten().all(|task| {
-            let text = fs::read_to_string(task.path().join("status")).unwrap_or_default();
-            !text.contains("TracerPid:\t0\n")
-        })
-    });
-    strace
+/// Kills a worker as it is about to write something down, for the so-manyth time: in a create or an open that is what
+/// the next worker must know.
+struct KilledAt(Child);
+
+impl KilledAt {
+    fn begin(worker: Pid, step: u32) -> Self {
+        let inject = format!("inject=pwrite64:signal=KILL:when={step}");
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=pwrite64", "-e", &inject]);
+        command.args(["-p", &worker.as_raw_nonzero().to_string()]);
+        let strace = KilledAt(command.stderr(Stdio::null()).spawn().expect("strace"));
+        harness::eventually("strace has every thread", || {
+            let tasks = fs::read_dir(format!("/proc/{}/task", worker.as_raw_nonzero())).expect("tasks");
+            tasks.flatten().all(|task| {
+                let text = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+                !text.contains("TracerPid:\t0\n")
+            })
+        });
+        strace
+    }
+}
+
+impl Drop for KilledAt {
+    fn drop(&mut self) {
+        let _ = rustix::process::kill_process(Pid::from_child(&self.0), Signal::INT);
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
@@ -85,11 +98,26 @@ fn backing_files_that_a_dead_worker_had_registered_are_given_back() {
     if !passes_through(&mount) {
         return;
     }
-    // Registered, and dead before that could be written down.
-    let mut strace = kill_after(mount.worker(), "ioctl");
-    let mut first = File::create(mount.path("first")).expect("asked again, of another worker");
-    strace.wait().expect("strace");
-    assert_eq!(status(&mount)["restarts"], 1, "nothing was killed");
+    // At each step of a create and of an open: one of them is that a backing file is registered, and not written down.
+    let mut first = File::create(mount.path("first")).expect("create");
+    let before = status(&mount)["restarts"].as_u64().expect("a number");
+    for step in 1..=3 {
+        for again in [false, true] {
+            let killed = KilledAt::begin(mount.worker(), step);
+            let path = mount.path(format!("step{step}"));
+            let file = File::options().write(true).create(true).truncate(false).open(path);
+            let file = file.unwrap_or_else(|error| panic!("step {step} {again}: {error}"));
+            file.write_all_at(b"step", 0).expect("write");
+            drop((file, killed));
+            // None waits for those that died before it.
+            if again {
+                mount.worker();
+                mount.ctl_ok(&["restart"]);
+            }
+        }
+    }
+    let kills = status(&mount)["restarts"].as_u64().expect("a number") - before - 3;
+    assert!(kills >= 5, "{kills} kills only");
     first.write_all(b"first").expect("write");
     // Opened and closed all the time, while workers die.
     let stop = Arc::new(AtomicBool::new(false));
@@ -114,7 +142,9 @@ fn backing_files_that_a_dead_worker_had_registered_are_given_back() {
         mount.ctl_ok(&["restart"]);
     }
     stop.store(true, Ordering::Relaxed);
-    writers.into_iter().for_each(|writer| writer.join().expect("writer"));
+    for writer in writers {
+        writer.join().expect("writer");
+    }
     // What is open has its own, which is in use.
     first.write_all(b" and last").expect("write");
     drop(first);
@@ -137,7 +167,8 @@ fn a_worker_that_dies_again_and_again_comes_back_more_slowly() {
         kill(mount.worker());
         let asked = Instant::now();
         // Waits until somebody answers.
-        file.set_permissions(fs::Permissions::from_mode(0o600 + n as u32)).expect("chmod");
+        file.set_permissions(fs::Permissions::from_mode(0o600 + u32::try_from(n).expect("few")))
+            .expect("chmod");
         assert!(asked.elapsed() >= Duration::from_millis(pause), "{n}: {:?}", asked.elapsed());
     }
     let log = mount.log();

@@ -46,6 +46,7 @@ fn close(device: impl AsFd, id: u32) {
 pub struct Backings {
     device: OnceLock<OwnedFd>,
     handover: Arc<Handover>,
+    /// Number, and how many handles; 0: none yet, since the worker died that was to register it.
     open: Mutex<HashMap<u64, (u32, u64)>>,
 }
 
@@ -74,11 +75,16 @@ impl Backings {
             *counts.entry(handle.ino).or_default() += 1;
         }
         for (ino, id) in &live.backings {
-            if let Some(handles) = counts.get(ino) {
-                open.insert(*ino, (*id, *handles));
-            } else {
+            if !counts.contains_key(ino) {
                 close(device, *id);
             }
+        }
+        // Every handle is counted: one that was never answered is released, too.
+        for (ino, handles) in counts {
+            open.insert(ino, (live.backings.get(&ino).copied().unwrap_or(0), handles));
+        }
+        if live.given_back != 0 {
+            close(device, live.given_back);
         }
         // Registered, but not kept any more when the worker died. Numbers are given in order.
         for id in live.last_backing + 1..=live.last_backing + UNKEPT {
@@ -93,14 +99,17 @@ impl Backings {
     pub fn acquire(&self, ino: u64, file: impl AsFd) -> io::Result<u32> {
         let device = self.device.get().ok_or(io::ErrorKind::NotConnected)?;
         let mut open = self.open.lock();
-        if let Some((id, handles)) = open.get_mut(&ino) {
+        if let Some((id, handles)) = open.get_mut(&ino)
+            && *id != 0
+        {
             *handles += 1;
             return Ok(*id);
         }
         // What is written through it is written with the credentials that this thread has now.
         let id = crate::store::room::without(|| BackingId::create_raw(device, file))?;
         self.handover.backing(ino, id);
-        open.insert(ino, (id, 1));
+        let (number, handles) = open.entry(ino).or_default();
+        (*number, *handles) = (id, *handles + 1);
         Ok(id)
     }
 
@@ -110,7 +119,12 @@ impl Backings {
         if let Some((id, handles)) = open.get_mut(&ino) {
             *handles -= 1;
             if *handles == 0 {
-                if let Some(device) = self.device.get() {
+                if let Some(device) = self.device.get()
+                    && *id != 0
+                {
+                    // In this order: a number that is gone must not be taken for one that can be used. The last
+                    // one is given back again by whoever takes over.
+                    self.handover.backing(ino, 0);
                     close(device, *id);
                 }
                 open.remove(&ino);

@@ -18,7 +18,7 @@
 //! | `l HANDLE KILLED OWN` | flushed; by a process that was dying from a signal (1); which was the one that opened it (1) |
 //! | `e INO` | a writer was told that its bytes did not reach the disk: counts as killed |
 //! | `x HANDLE` | released |
-//! | `b INO ID` | backing file registered with the kernel |
+//! | `b INO ID` | backing file registered with the kernel; 0: about to be given back |
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -95,6 +95,8 @@ pub struct Live {
     pub backings: HashMap<u64, u32>,
     /// Highest number of a backing file so far.
     pub last_backing: u32,
+    /// The backing file that was to be given back last; 0: none was.
+    pub given_back: u32,
     /// Inodes whose last flush came from a dying process, and whether one that opened it was.
     pub killed: HashMap<u64, bool>,
 }
@@ -236,7 +238,7 @@ impl Handover {
         self.append(&format!("x\t{number}\n"));
     }
 
-    /// A backing file was registered.
+    /// A backing file was registered; 0: it is about to be given back, the only one at this moment.
     pub fn backing(&self, ino: u64, id: u32) {
         self.append(&format!("b\t{ino}\t{id}\n"));
     }
@@ -363,6 +365,10 @@ impl Live {
         // The highest number first: it is not to be given again.
         text.push_str(&format!("h\t{0}\t0\tc\t0\t0\nx\t{0}\n", self.last_handle));
         text.push_str(&format!("b\t0\t{}\n", self.last_backing));
+        if self.given_back != 0 {
+            // Of no inode that there is.
+            text.push_str(&format!("b\t{0}\t{1}\nb\t{0}\t0\n", u64::MAX, self.given_back));
+        }
         for (ino, id) in &self.backings {
             text.push_str(&format!("b\t{ino}\t{id}\n"));
         }
@@ -441,8 +447,10 @@ impl Live {
             "b" => {
                 let (ino, id) = (number()?, u32::try_from(number()?).ok()?);
                 self.last_backing = self.last_backing.max(id);
-                if ino != 0 {
-                    self.backings.insert(ino, id);
+                match (ino, id) {
+                    (0, _) => {}
+                    (_, 0) => self.given_back = self.backings.remove(&ino).unwrap_or(self.given_back),
+                    _ => drop(self.backings.insert(ino, id)),
                 }
             }
             _ => {}
@@ -525,6 +533,8 @@ mod tests {
         kept.forget(12, 0);
         kept.opened(1, &handle(10, LiveKind::Writer));
         kept.opened(2, &handle(10, LiveKind::Reader));
+        kept.backing(10, 3);
+        kept.backing(10, 0);
         kept.backing(10, 4);
         kept.flushed(1, true, true);
         kept.opened(9, &handle(11, LiveKind::Folder));
@@ -537,6 +547,7 @@ mod tests {
         assert!(live.nodes[&11].unlinked && live.nodes[&11].generation == 2);
         assert_eq!((live.nodes[&10].lookups, live.nodes[&10].name.as_str()), (3, "a b"));
         assert_eq!((live.handles.len(), live.last_handle, live.backings[&10]), (3, 9, 4));
+        assert_eq!((live.given_back, live.last_backing), (3, 4));
         assert!(live.handles[&1].flushed && live.killed[&10] && live.killed[&13]);
 
         // Half a line of a dying worker, and writing anew.
