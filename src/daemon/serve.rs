@@ -31,8 +31,11 @@ use crate::seal::{Journal, Life, Lives, Pipeline, Setup};
 use crate::store::{self, Abilities, Layout, LockError, Places, Reserve, StoreLock, SystemNames, Tree};
 use crate::vfs::{CacheEvent, Notes, NotesInbox, Parts, Refusals, Vfs};
 
-/// Threads that serve the kernel. Few requests compute; some wait for the disk.
-const THREADS: usize = 8;
+/// Threads that serve the kernel: some requests wait for the disk, but each further thread that takes its turn makes all of
+/// them a little slower, since the kernel wakes the one that has slept longest.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(4, |cores| cores.get() * 2).clamp(4, 16)
+}
 /// How long a start waits for a daemon of the same store that is unmounted and ending.
 const LAST_SEALS: std::time::Duration = std::time::Duration::from_secs(10);
 /// `CLOSE_RANGE_CLOEXEC` of linux/close_range.h.
@@ -96,7 +99,7 @@ fn serve(
     let adapter = Adapter::new(Arc::clone(&vfs), Arc::clone(&wishes));
     let backings = adapter.backings();
     let (session, takeover) = match &start {
-        None => (mount::mount(adapter, layout.root(), mountpoint, options, THREADS)?, false),
+        None => (mount::mount(adapter, layout.root(), mountpoint, options, threads())?, false),
         Some(start) => shake_hands(adapter, start, options)?,
     };
     backings.attach(&session).map_err(|error| failed("device", error))?;
@@ -385,7 +388,7 @@ fn shake_hands(
         Some(init) => init.clone(),
         None => first().map_err(|error| failed("the kernel's first request", error))?,
     };
-    let config = mount::config(options, THREADS);
+    let config = mount::config(options, threads());
     let session = handshake::begin(adapter, &start.device, &init, start.live.is_new(), config)
         .map_err(|error| failed("handshake with the kernel", error))?;
     if start.live.is_new() {
