@@ -107,7 +107,7 @@ fn backing_files_that_a_dead_worker_had_registered_are_given_back() {
             let path = mount.path(format!("step{step}"));
             let file = File::options().write(true).create(true).truncate(false).open(path);
             let file = file.unwrap_or_else(|error| panic!("step {step} {again}: {error}"));
-            (&file).write_all_at(b"step", 0).expect("write");
+            file.write_all_at(b"step", 0).expect("write");
             drop((file, killed));
             // None waits for those that died before it.
             if again {
@@ -142,7 +142,9 @@ fn backing_files_that_a_dead_worker_had_registered_are_given_back() {
         mount.ctl_ok(&["restart"]);
     }
     stop.store(true, Ordering::Relaxed);
-    writers.into_iter().for_each(|writer| writer.join().expect("writer"));
+    for writer in writers {
+        writer.join().expect("writer");
+    }
     // What is open has its own, which is in use.
     first.write_all(b" and last").expect("write");
     drop(first);
@@ -161,11 +163,11 @@ fn a_worker_that_dies_again_and_again_comes_back_more_slowly() {
     let mut mount = Mount::new("again", QUICK);
     let file = File::create(mount.path("f")).expect("create");
     let pauses = [0, 100, 200, 400, 800];
-    for (n, pause) in pauses.into_iter().enumerate() {
+    for (n, pause) in (0u32..).zip(pauses) {
         kill(mount.worker());
         let asked = Instant::now();
         // Waits until somebody answers.
-        file.set_permissions(fs::Permissions::from_mode(0o600 + n as u32)).expect("chmod");
+        file.set_permissions(fs::Permissions::from_mode(0o600 + n)).expect("chmod");
         assert!(asked.elapsed() >= Duration::from_millis(pause), "{n}: {:?}", asked.elapsed());
     }
     let log = mount.log();
