@@ -563,3 +563,45 @@ fn seals_whose_bytes_are_not_durable_are_not_reported() {
     seals_while("hashing", "pread64", "EIO", 2, false, false);
     seals_while("no descriptors", "openat,openat2", "EMFILE", 2, false, false);
 }
+
+#[test]
+fn a_disk_that_cannot_be_written_any_more_loses_nothing_that_was_reported() {
+    let image = Image::thin("ext4", 128, 24);
+    let mut mount = on(&image);
+    mount.sealed("first", b"first");
+    let mut sealed = Vec::new();
+    let mut failed = 0;
+    // The file system believes that there is room; the disk knows better when bytes are written back.
+    for n in 0..200 {
+        let name = format!("f{n}");
+        let content = name.repeat(150_000 / name.len()).into_bytes();
+        let done = fs::write(mount.path(&name), &content);
+        if done.is_ok() && fs::read(mount.path(format!("{name}.seal"))).is_ok() {
+            sealed.push((name, content));
+        } else {
+            failed += 1;
+            if failed > 5 {
+                break;
+            }
+        }
+    }
+    assert!(failed > 5 && sealed.len() > 20, "{failed} failed, {} sealed", sealed.len());
+    assert!(!status(&mount)["warnings"].as_array().expect("warnings").is_empty());
+    assert_eq!(fs::read(mount.path("first")).expect("read"), b"first");
+    mount.kill();
+    image.unmount();
+    image.thicken(200);
+    image.check();
+    image.mount();
+    let _ = fs::remove_file(mount.store.join("journal"));
+    mount.start();
+    for (name, content) in &sealed {
+        assert_eq!(mount.state(name), "sealed", "{name}");
+        assert!(fs::read(mount.path(name)).expect("read") == *content, "{name} is not what it was");
+    }
+    mount.sealed("after", b"after");
+    mount.ctl_ok(&["verify", "--all"]);
+    mount.ctl_ok(&["log", "check"]);
+    eprintln!("{} reported sealed before the disk failed, none lost", sealed.len());
+    mount.stop();
+}

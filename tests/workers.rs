@@ -163,12 +163,11 @@ fn a_worker_that_dies_again_and_again_comes_back_more_slowly() {
     let mut mount = Mount::new("again", QUICK);
     let file = File::create(mount.path("f")).expect("create");
     let pauses = [0, 100, 200, 400, 800];
-    for (n, pause) in pauses.into_iter().enumerate() {
+    for (n, pause) in (0u32..).zip(pauses) {
         kill(mount.worker());
         let asked = Instant::now();
         // Waits until somebody answers.
-        file.set_permissions(fs::Permissions::from_mode(0o600 + u32::try_from(n).expect("few")))
-            .expect("chmod");
+        file.set_permissions(fs::Permissions::from_mode(0o600 + n)).expect("chmod");
         assert!(asked.elapsed() >= Duration::from_millis(pause), "{n}: {:?}", asked.elapsed());
     }
     let log = mount.log();
@@ -186,41 +185,45 @@ fn a_worker_that_dies_again_and_again_comes_back_more_slowly() {
     mount.stop();
 }
 
+/// Bytes that a process has read.
+fn bytes_read(pid: Pid) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{}/io", pid.as_raw_nonzero())).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("rchar: "));
+    line.and_then(|count| count.parse().ok()).unwrap_or_default()
+}
+
 #[test]
 fn a_large_file_is_sealed_though_the_worker_dies_while_it_is_hashed() {
+    const MIB: u64 = 256;
     let mut mount = Mount::new("large", SLOW);
-    let path = mount.path("large");
-    let file = File::create(&path).expect("create");
-    for n in 0..256u64 {
-        let piece = vec![u8::try_from(n % 251).expect("small"); 1 << 20];
-        file.write_all_at(&piece, n << 20).expect("write");
-    }
-    drop(file);
-    let before = harness::sha256sum(&mount.backing("large"));
-    for round in 1..=2 {
-        let worker = mount.worker();
-        let read = || {
-            let text =
-                fs::read_to_string(format!("/proc/{}/io", worker.as_raw_nonzero())).unwrap_or_default();
-            let line = text.lines().find_map(|line| line.strip_prefix("rchar: ").map(str::to_owned));
-            line.and_then(|count| count.parse::<u64>().ok()).unwrap_or_default()
-        };
-        let begin = read();
-        if round == 1 {
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).expect("chmod a-w");
+    // On a busy machine a file may be sealed before its worker is killed: then with another one.
+    let hashed_twice = (0..5u8).any(|turn| {
+        let name = format!("large{turn}");
+        let path = mount.path(&name);
+        let file = File::create(&path).expect("create");
+        for n in 0..MIB {
+            let piece = vec![turn ^ u8::try_from(n % 251).expect("small"); 1 << 20];
+            file.write_all_at(&piece, n << 20).expect("write");
         }
+        drop(file);
+        let before = harness::sha256sum(&mount.backing(&name));
+        let first = mount.worker();
+        let begin = bytes_read(first);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).expect("chmod a-w");
         let until = Instant::now() + Duration::from_secs(20);
-        while read() < begin + (16 << 20) {
+        while bytes_read(first) < begin + (8 << 20) {
             assert!(Instant::now() < until, "it is not hashed");
-            harness::pause(1);
+            std::thread::yield_now();
         }
-        kill(worker);
-        mount.worker();
-        assert_eq!(status(&mount)["restarts"], round);
-    }
-    mount.until("large", "sealed");
-    assert_eq!(harness::xattr(&path, "user.seal.sha256").as_deref(), Some(before.as_str()));
-    assert_eq!(harness::sha256sum(&path), before);
+        kill(first);
+        mount.until(&name, "sealed");
+        // Before it is read by others: without passthrough that is the worker's reading, too.
+        let whole = bytes_read(mount.worker()) > MIB << 20;
+        assert_eq!(harness::xattr(&path, "user.seal.sha256").as_deref(), Some(before.as_str()));
+        assert_eq!(harness::sha256sum(&path), before);
+        whole
+    });
+    assert!(hashed_twice, "no worker was killed while it hashed");
     mount.ctl_ok(&["verify", "--all"]);
     mount.stop();
 }

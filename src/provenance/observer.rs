@@ -181,7 +181,7 @@ impl Observer {
     }
 
     /// Begins to look at the process that this thread belongs to. Costs microseconds. The thread must be waiting in a call
-    /// of ours that this is done for (see [`super::recent`]).
+    /// of ours that this is done for (see `recent`).
     #[must_use]
     pub fn observe(&self, pid: u32) -> Arc<Observation> {
         self.observe_process(pid).0

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::{pause, run, scratch};
 
@@ -26,13 +26,29 @@ impl Image {
 
     /// As [`Image::new`], with other options for `mount`.
     pub fn with(kind: &str, mib: u64, arguments: &[&str], options: &str) -> Self {
-        let dir = scratch(&format!("image-{kind}"));
+        Self::made(scratch(&format!("image-{kind}")), kind, mib, arguments, options)
+    }
+
+    /// As [`Image::new`], on a disk that has only so many MiB in truth: what goes beyond them cannot be written back.
+    pub fn thin(kind: &str, mib: u64, room: u64) -> Self {
+        let dir = scratch(&format!("thin-{kind}"));
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={room}m"), "tmpfs"]).arg(&dir));
+        Self::made(dir, kind, mib, &[], "loop")
+    }
+
+    fn made(dir: PathBuf, kind: &str, mib: u64, arguments: &[&str], options: &str) -> Self {
         fs::create_dir(dir.join("fs")).expect("folder");
         let image = Image { dir, options: options.to_owned() };
         File::create(image.file()).expect("image").set_len(mib << 20).expect("size");
         run(Command::new(format!("mkfs.{kind}")).arg("-q").args(arguments).arg(image.file()));
         image.mount();
         image
+    }
+
+    /// The disk under a thin one has so many MiB from now on.
+    pub fn thicken(&self, room: u64) {
+        let options = format!("remount,size={room}m");
+        run(Command::new("mount").args(["-o", &options]).arg(&self.dir));
     }
 
     fn file(&self) -> PathBuf {
@@ -155,6 +171,8 @@ impl Image {
 impl Drop for Image {
     fn drop(&mut self) {
         let _ = Command::new("umount").args(["-l", "-q"]).arg(self.root()).status();
+        // Of a thin one; of others it is no mount point.
+        let _ = Command::new("umount").args(["-l", "-q"]).arg(&self.dir).stderr(Stdio::null()).status();
         let _ = fs::remove_dir_all(&self.dir);
     }
 }
