@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::{Failure, run};
@@ -79,12 +80,15 @@ pub struct Place {
     dir: PathBuf,
     bin: PathBuf,
     daemon: Option<Child>,
+    left: bool,
 }
 
 impl Place {
     /// Makes it in a new folder below `base`, and mounts it.
     pub fn new(base: &Path, bin: &Path, column: Column, settle: Settle) -> Result<Self, Failure> {
-        let mut place = Place { column, dir: base.join(column.name()), bin: bin.to_owned(), daemon: None };
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let dir = base.join(format!("{}-{}", column.name(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        let mut place = Place { column, dir, bin: bin.to_owned(), daemon: None, left: false };
         fs::create_dir(&place.dir)?;
         fs::create_dir(place.dir.join("back"))?;
         fs::create_dir(place.dir.join("mnt"))?;
@@ -222,6 +226,16 @@ impl Place {
     }
 }
 
+impl Place {
+    /// As [`Place::end`], but its files stay until the run is over: whoever makes files where many were deleted a moment
+    /// ago pays for that (ext4 passes over inodes that were freed within the last minutes).
+    pub fn leave(mut self) -> Result<(), Failure> {
+        self.left = true;
+        self.unmount()?;
+        run(&mut Command::new("sync"))
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         if is_mounted(&self.dir.join("mnt")) {
@@ -231,7 +245,9 @@ impl Drop for Place {
             let _ = daemon.kill();
             let _ = daemon.wait();
         }
-        remove(&self.dir);
+        if !self.left {
+            remove(&self.dir);
+        }
     }
 }
 

@@ -235,7 +235,7 @@ impl Bench {
                 results.add(row, column, number(files) / field(&told, "seconds")?);
                 Ok(())
             })?;
-            place.end()?;
+            place.leave()?;
         }
         Ok(())
     }
@@ -254,7 +254,7 @@ impl Bench {
                         results.add(row, column, number(files) / field(&told, "sealed")?);
                         Ok(())
                     })?;
-                    place.end()?;
+                    place.leave()?;
                 }
             }
             Column::Script => {
@@ -276,7 +276,7 @@ impl Bench {
                     }
                     let told = answer(&mut load)?;
                     results.add(row, column, number(files) / field(&told, "seconds")?);
-                    place.end()?;
+                    place.leave()?;
                 }
             }
             _ => {}
@@ -351,7 +351,7 @@ impl Bench {
             let told = answer(&mut load)?;
             let mib = field(&told, "bytes")? / f64::from(1 << 20);
             results.add(row, column, mib / field(&told, "seconds")?);
-            place.end()?;
+            place.leave()?;
         }
         Ok(())
     }
