@@ -45,7 +45,7 @@ struct Scene {
     mount: Mount,
     /// Mounts in it are seen on both sides; all else that is mounted for the daemon is for it alone.
     shared: Image,
-    library: PathBuf,
+    preload: PathBuf,
     host: Host,
     /// How often it began again.
     turns: u32,
@@ -53,12 +53,12 @@ struct Scene {
 
 impl Scene {
     fn new() -> Option<Self> {
-        let library = libfaketime()?;
+        let preload = libfaketime()?;
         let shared = Image::new("ext4", 64, &[]);
         harness::run(Command::new("mount").arg("--make-shared").arg(shared.root()));
         let mount = Mount::at(&shared.root().join("sealfs"), POLICY).stopped();
         let program = Self::program(&shared);
-        let scene = Scene { mount, shared, library, host: NOW, turns: 0 };
+        let scene = Scene { mount, shared, preload, host: NOW, turns: 0 };
         scene.set(NOW);
         Some(Scene { mount: scene.mount.under(&program), ..scene })
     }
@@ -77,11 +77,11 @@ impl Scene {
              exec unshare --mount --propagation unchanged --time --boottime {up} sh -euc '\n\
              mount --make-private /proc\n\
              mount --bind {boot} /proc/sys/kernel/random/boot_id\n\
-             export LD_PRELOAD={library} FAKETIME={wall:+}d FAKETIME_DONT_FAKE_MONOTONIC=1 NO_FAKE_STAT=1\n\
+             export LD_PRELOAD={preload} FAKETIME={wall:+}d FAKETIME_DONT_FAKE_MONOTONIC=1 NO_FAKE_STAT=1\n\
              exec {sealfs} \"$@\"' sealfs \"$@\"\n",
             up = host.up_days * DAY,
             boot = boot.display(),
-            library = self.library.display(),
+            preload = self.preload.display(),
             wall = host.wall_days,
             sealfs = env!("CARGO_BIN_EXE_sealfs"),
         );
@@ -128,7 +128,7 @@ impl Scene {
     fn ctl(&self, args: &[&str]) -> Output {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.mount.pid().to_string(), "--mount", "--time"]);
-        command.arg("env").arg(format!("LD_PRELOAD={}", self.library.display()));
+        command.arg("env").arg(format!("LD_PRELOAD={}", self.preload.display()));
         command.arg(format!("FAKETIME={:+}d", self.host.wall_days));
         command.args(["FAKETIME_DONT_FAKE_MONOTONIC=1", "NO_FAKE_STAT=1", env!("CARGO_BIN_EXE_sealctl")]);
         command.arg("--store").arg(&self.mount.store).args(args).output().expect("nsenter")
