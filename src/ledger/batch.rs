@@ -5,7 +5,9 @@ use parking_lot::MutexGuard;
 use super::LedgerError;
 use super::apply::{self, Backing};
 use super::entry::{Actor, Change, Ending, Entry, SignedStatement};
-use super::index::{AttachmentKind, Index, Interned, Pending, Refusal, Writer, WriterState};
+use super::index::{
+    AttachmentKind, Index, Interned, Pending, Refusal, SqliteError, Writer, WriterState, is_full,
+};
 use super::log::Edge;
 use super::sealed::{Sealed, StatementDigests};
 use crate::clock::{Anchor, Clock};
@@ -83,6 +85,15 @@ impl Index {
         // Along the log, time never decreases, whatever became of the clock's anchor.
         batch.now = batch.now.max(last);
         Ok(batch)
+    }
+
+    /// Writes over what a failed commit may have left ([`LedgerError::InDoubt`]). On return it has not happened, and
+    /// no crash brings it back.
+    ///
+    /// # Errors
+    /// If SQLite still fails: the doubt remains.
+    pub fn rule_out_doubt(&self, clock: &Clock) -> Result<(), LedgerError> {
+        self.batch(clock)?.commit().map(drop)
     }
 }
 
@@ -270,11 +281,14 @@ impl Batch<'_> {
     /// Commits. On return everything in the batch is durable; tiles and checkpoint follow it.
     ///
     /// # Errors
-    /// If SQLite fails; then nothing of it has happened.
+    /// If SQLite fails. Then nothing of it has happened, and nothing of it can come back after a crash, unless it is
+    /// [`LedgerError::InDoubt`].
     pub fn commit(mut self) -> Result<Vec<Committed>, LedgerError> {
         let anchor = Anchor { sealfs: self.now, ..self.anchor.clone() };
         self.writer().clock(&anchor)?;
-        self.state.connection.execute_batch("COMMIT")?;
+        if let Err(error) = self.state.connection.execute_batch("COMMIT") {
+            return Err(self.not_committed(error, &anchor));
+        }
         COUNTERS.index_commits.one();
         COUNTERS.index_seals.add(self.sealed.len() as u64);
         self.open = false;
@@ -289,10 +303,46 @@ impl Batch<'_> {
     }
 }
 
-impl Drop for Batch<'_> {
-    fn drop(&mut self) {
-        if self.open {
+impl Batch<'_> {
+    /// A commit that failed may stand in the write-ahead log all the same, whole and valid: written, but its sync not
+    /// answered. Readers do not see it, yet whoever opens the index after a crash would. Another commit writes over it,
+    /// and as soon as that one is durable, it is gone for good.
+    fn not_committed(mut self, error: SqliteError, anchor: &Anchor) -> LedgerError {
+        self.roll_back();
+        if is_full(&error) {
+            // It was not written to its end.
+            return error.into();
+        }
+        let over = self.begin_again().and_then(|()| {
+            self.writer().clock(anchor)?;
+            self.state.connection.execute_batch("COMMIT")
+        });
+        match over {
+            Ok(()) => {
+                COUNTERS.index_commits.one();
+                self.open = false;
+                error.into()
+            }
+            Err(_) => LedgerError::InDoubt(error),
+        }
+    }
+
+    fn begin_again(&mut self) -> Result<(), SqliteError> {
+        self.state.connection.execute_batch("BEGIN IMMEDIATE")?;
+        self.open = true;
+        Ok(())
+    }
+
+    fn roll_back(&mut self) {
+        if std::mem::take(&mut self.open) {
+            // SQLite may have done so itself.
             let _ = self.state.connection.execute_batch("ROLLBACK");
         }
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.roll_back();
     }
 }

@@ -42,6 +42,10 @@ pub enum LedgerError {
     /// SQLite said so. A failed commit has changed nothing.
     #[error("index: {0}")]
     Sqlite(#[from] index::SqliteError),
+    /// A commit failed, and so did the attempt to write over what it may have left on the disk: after a crash now it
+    /// may turn out to have happened. [`Index::rule_out_doubt`] ends that.
+    #[error("index: {0}; whether a crash would bring this change back is not known until the disk takes writes again")]
+    InDoubt(#[source] index::SqliteError),
     /// The index is of another format or does not hold together.
     #[error("index: {0}")]
     Broken(String),
@@ -60,6 +64,12 @@ impl LedgerError {
     /// Whether room is missing on the backing file system: nothing has changed, and it may work once there is some.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        matches!(self, LedgerError::Sqlite(error) if index::is_full(error))
+        matches!(self, LedgerError::Sqlite(error) | LedgerError::InDoubt(error) if index::is_full(error))
+    }
+
+    /// Whether what failed may still turn out to have happened.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        matches!(self, LedgerError::InDoubt(_))
     }
 }

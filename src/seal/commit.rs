@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::digest::Content;
 use super::durability;
-use super::life::{Life, Phase};
+use super::life::{Failure, Life, NotSealed, Phase};
 use super::observed::Observed;
 use super::pipeline::{HashedReceiver, Inner, tell_all};
 use crate::crypto::{self, dsse, sshsig};
@@ -21,6 +21,8 @@ use crate::store::{self, Lease, Meta};
 const BATCH_MAX: usize = 4096;
 /// How long a batch waits for more, while more are being hashed.
 const GATHER: Duration = Duration::from_millis(3);
+/// How long after a commit that is in doubt the next attempt to rule that out waits: at first, and at most.
+const DOUBT_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 /// From so many files on, signing uses more than one thread.
 const MANY: usize = 64;
 
@@ -198,6 +200,8 @@ fn commit(inner: &Inner, frozen: Vec<FrozenFile>) {
     }
     match sign_and_commit(inner, &frozen) {
         Ok(committed) => publish(inner, frozen, committed),
+        // The daemon ends: the next one sees which of the two it is.
+        Err(error) if error.is_in_doubt() && !rule_out(inner, &frozen, &error) => {}
         Err(error) if frozen.len() > 1 => {
             tracing::warn!(%error, files = frozen.len(), "batch not committed; each file is tried by itself");
             for file in frozen {
@@ -211,6 +215,32 @@ fn commit(inner: &Inner, frozen: Vec<FrozenFile>) {
             }
         }
     }
+}
+
+/// A commit failed, and a crash now may show it done: its files stay frozen until that is ruled out, for a writer who
+/// changed one meanwhile would find the old hash over it. Whoever waits is told at once. Answers whether it is ruled
+/// out; if not, the daemon is ending.
+fn rule_out(inner: &Inner, frozen: &[FrozenFile], error: &LedgerError) -> bool {
+    tracing::error!(%error, files = frozen.len(), "a commit is in doubt; its files stay as they are until it is not");
+    let what = error.to_string();
+    for file in frozen {
+        let mut state = file.hashed.life.lock();
+        state.phase = Phase::InDoubt;
+        let tries = state.failure.as_ref().map_or(1, |failure| failure.tries + 1);
+        state.failure = Some(Failure { what: what.clone(), tries, busy: false });
+        let waiters = std::mem::take(&mut state.waiters);
+        drop(state);
+        tell_all(waiters, &Err(NotSealed::Failed(what.clone())));
+    }
+    let (mut pause, longest) = DOUBT_PAUSE;
+    while !inner.queue.wait_stopped(pause) {
+        if inner.setup.index.rule_out_doubt(&inner.setup.clock).is_ok() {
+            tracing::warn!(files = frozen.len(), "the commit that was in doubt has not happened; it is tried again");
+            return true;
+        }
+        pause = (pause * 2).min(longest);
+    }
+    false
 }
 
 fn sign_and_commit(inner: &Inner, frozen: &[FrozenFile]) -> Result<Vec<Committed>, LedgerError> {

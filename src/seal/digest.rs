@@ -12,7 +12,7 @@ use crate::metrics::COUNTERS;
 use crate::model::Digest;
 
 /// Bytes a read: what stays in a core's cache between the read and the hash.
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 64 << 10;
 
 /// What a read of a file came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -61,6 +61,8 @@ pub enum Phase {
     Hashing(Option<Arc<Lease>>),
     /// Its bytes are durable and its name is resolved: as good as sealed. No way back but a failed commit.
     Frozen,
+    /// Frozen, and its commit failed in a way that a crash may undo: until that is ruled out, nothing may change.
+    InDoubt,
 }
 
 /// A writable handle.
@@ -127,7 +129,7 @@ impl LifeState {
     /// Whether rename, setattr and unlink are refused as if it were sealed.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
-        matches!(self.phase, Phase::Frozen)
+        matches!(self.phase, Phase::Frozen | Phase::InDoubt)
     }
 
     /// Whether every writable handle has been flushed: the kernel will release them any moment.

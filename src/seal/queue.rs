@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -75,6 +76,18 @@ impl Queue {
     pub fn len(&self) -> usize {
         let waiting = self.waiting.lock();
         waiting.small.len() + waiting.large.len() + waiting.busy
+    }
+
+    /// Waits for the word to stop, not longer than `pause`; answers whether it has come.
+    pub fn wait_stopped(&self, pause: Duration) -> bool {
+        let until = Instant::now() + pause;
+        let mut waiting = self.waiting.lock();
+        while !waiting.stopped {
+            if self.changed.wait_until(&mut waiting, until).timed_out() {
+                break;
+            }
+        }
+        waiting.stopped
     }
 
     /// No more will come: workers drain what is there and end.

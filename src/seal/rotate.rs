@@ -161,6 +161,8 @@ impl Rotation<'_> {
         if let Some(external) = self.files.external(role) {
             return Err(RotateError::External(external.display().to_string()));
         }
+        // Else the key that waits may be the one that a failed rotation has logged after all.
+        self.index.rule_out_doubt(self.clock)?;
         let next = self.files.next(role);
         let key_error = |error| RotateError::Key(next.clone(), error);
         match fs::remove_file(&next) {

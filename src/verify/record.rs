@@ -15,7 +15,7 @@ use crate::statement::{PAYLOAD_TYPE, attested_subject, seal_statement};
 use crate::store::Meta;
 
 /// Bytes a read.
-const CHUNK: usize = 1 << 18;
+const CHUNK: usize = 1 << 16;
 
 /// Whether the bytes are those that were sealed. `read` is told how many bytes went by.
 ///

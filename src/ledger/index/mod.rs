@@ -111,6 +111,11 @@ impl Index {
         migrations().to_latest(&mut connection).map_err(|error| {
             LedgerError::Broken(format!("schema: {error}; a newer sealfs may have written it"))
         })?;
+        // What SQLite has just found in the write-ahead log may be there in memory only: a sync that failed, in a daemon
+        // that died of it. From here on all of it is in the index itself, and synced, or else the log is still needed.
+        if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+            tracing::warn!(%error, "the write-ahead log of the index cannot be brought into it; tried again later");
+        }
         let readers = ReadIndex::open(path)?;
         let edge = readers.edge()?;
         let writer = Mutex::new(WriterState { connection, edge });
