@@ -1,112 +1,220 @@
-//! Commit and export are cut short at each of their steps: nothing that was reported sealed is lost, and the next
-//! daemon goes on from what is there.
+//! Commit and export are cut short at each of their steps: nothing that was reported sealed is lost, nothing that was
+//! reported failed comes back over what its writer made of it since, and the next daemon goes on from what is there.
+//!
+//! `SEALFS_SOAK` asks for every occurrence of each step; else it is one or two of each.
 
+#[cfg(target_arch = "x86_64")]
+#[allow(dead_code, reason = "what only a longer run needs")]
+mod faults;
 mod harness;
 #[allow(dead_code, reason = "each test program uses a part")]
 mod sealed_store;
 
 use std::fs;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use harness::Mount;
 use sealed_store::{Filling, Store, bad, good};
 use sealfs::model::RetentionMode;
 
-/// What the daemon makes durable with.
-const STEPS: &str = "fsync,fdatasync,syncfs,rename,renameat2,pwrite64,ftruncate,unlink";
+/// Every durable step of a daemon, with each fault.
+#[cfg(target_arch = "x86_64")]
+mod at_each_step {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::fs;
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
 
-/// Runs a daemon under strace, which meddles with the N-th such call of each thread, and writes files until it is gone
-/// or all are written. Answers those that were reported sealed.
-fn meddled(mount: &Mount, calls: &str, how: &str) -> Vec<String> {
-    let mut daemon = Command::new("strace")
-        .args([
-            "-f",
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-e",
-            &format!("trace={calls}"),
-            "-e",
-            &format!("inject={calls}:{how}"),
-        ])
-        .arg(env!("CARGO_BIN_EXE_sealfs"))
-        // A daemon of one process: each step that fails, or kills, is met once.
-        .args(["-f", "-o", "takeover=off"])
-        .arg(&mount.store)
-        .arg(&mount.mnt)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("strace");
-    let until = Instant::now() + Duration::from_secs(20);
-    let mut sealed = Vec::new();
-    while !mount.is_mounted() && daemon.try_wait().expect("wait").is_none() {
-        assert!(Instant::now() < until, "neither mounted nor ended");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    for n in 0..12 {
-        if daemon.try_wait().expect("wait").is_some() {
-            break;
-        }
-        let name = format!("{}-{n}", how.replace([':', '='], "-"));
-        let script = format!("set -e; echo {n} > {name}; cat {name}.seal > /dev/null");
-        let done = Command::new("timeout")
-            .args(["5", "sh", "-c", &script])
-            .current_dir(&mount.mnt)
-            .stderr(Stdio::null())
-            .status();
-        if done.is_ok_and(|status| status.success()) {
-            sealed.push(name);
-        }
-        // Long enough for an export.
-        if n % 3 == 2 {
-            harness::pause(300);
-        }
-    }
-    let _ = Command::new("umount").arg("-l").arg(&mount.mnt).stderr(Stdio::null()).status();
-    let until = Instant::now() + Duration::from_secs(15);
-    while daemon.try_wait().expect("wait").is_none() {
-        if Instant::now() > until {
-            let _ = Command::new("pkill").args(["-KILL", "-P", &daemon.id().to_string()]).status();
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    sealed
-}
+    use crate::faults::{Fault, Plan, Seen, Traced, within};
+    use crate::harness::{self, Mount};
 
-fn survives(calls: &str, kind: &str, times: &[u32]) {
-    let mut mount = Mount::new("meddled", harness::SLOW);
-    mount.stop();
-    let mut reported = Vec::new();
-    for time in times {
-        reported.extend(meddled(&mount, calls, &format!("{kind}:when={time}")));
+    /// What one run has left: what its writers know.
+    #[derive(Default)]
+    struct Known {
+        /// Reported sealed: name and content.
+        sealed: BTreeMap<String, String>,
+        /// Not reported sealed: name, and the content that its writer believes to be in it.
+        other: BTreeMap<String, String>,
+    }
+
+    fn shell(mnt: &Path, script: &str) -> bool {
+        let mut command = Command::new("timeout");
+        command.args(["-s", "KILL", "10", "sh", "-c", script]).current_dir(mnt);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    }
+
+    /// A daemon with faults, and writers that write, ask for seals, and change what they are told has failed.
+    fn run(mount: &Mount, run: usize, plan: Option<Plan>, known: &mut Known) -> Seen {
+        let mut command = harness::sealfs();
+        // One process, which dies and fails once.
+        command.args(["-f", "-o", "takeover=off"]).arg(&mount.store).arg(&mount.mnt);
+        let log =
+            fs::File::options().create(true).append(true).open(mount.dir.join("traced.log")).expect("log");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let daemon = Traced::start(command, &mount.store, plan);
+        let mounted = || mount.is_mounted() && fs::metadata(&mount.mnt).is_ok_and(|_| mount.is_mounted());
+        within(Duration::from_secs(20), || daemon.is_over() || mounted());
+        let sealctl = format!("{} --store {}", env!("CARGO_BIN_EXE_sealctl"), mount.store.display());
+        // One by one, and many in a batch.
+        for (round, files) in [1, 12, 2, 8].into_iter().enumerate() {
+            if daemon.is_over() {
+                break;
+            }
+            let names: Vec<_> = (0..files).map(|n| format!("{run}-{round}-{n}")).collect();
+            let all = names.join(" ");
+            for name in &names {
+                known.other.insert(name.clone(), name.clone());
+            }
+            if !shell(&mount.mnt, &format!("for f in {all}; do printf %s $f > $f || exit 1; done")) {
+                continue;
+            }
+            let together = files > 2 && shell(&mount.mnt, &format!("{sealctl} seal {all}"));
+            for name in &names {
+                if together || shell(&mount.mnt, &format!("cat {name}.seal")) {
+                    let content = known.other.remove(name).expect("just added");
+                    known.sealed.insert(name.clone(), content);
+                } else if !daemon.is_over() && shell(&mount.mnt, &format!("printf + >> {name}")) {
+                    known.other.get_mut(name).expect("just added").push('+');
+                }
+            }
+            if round == 1 {
+                shell(&mount.mnt, &format!("{sealctl} extend --for 2h {}", names[0]));
+                // Long enough for an export.
+                within(Duration::from_millis(300), || daemon.is_over());
+            }
+        }
+        let seen = daemon.kill();
+        let _ = Command::new("umount").arg("-l").arg(&mount.mnt).stderr(Stdio::null()).status();
+        seen
+    }
+
+    /// After each run a daemon without faults finds everything as its writers know it.
+    fn check(mount: &mut Mount, known: &mut Known, what: &str) {
         mount.start();
-        for name in &reported {
-            assert_eq!(mount.state(name), "sealed", "{kind} {time}: {name}");
+        for name in known.sealed.keys() {
+            assert_eq!(mount.state(name), "sealed", "{what}: {name} was reported sealed");
         }
-        // The daemon has exported what was committed; everything holds together.
-        mount.ctl_ok(&["verify", "--all"]);
-        mount.ctl_ok(&["log", "check"]);
+        for (name, content) in std::mem::take(&mut known.other) {
+            // Not there at all: the daemon died before it was made.
+            let Ok(now) = fs::read_to_string(mount.path(&name)) else { continue };
+            if mount.state(&name) == "sealed" {
+                assert_eq!(now, content, "{what}: {name} was sealed with something else");
+                known.sealed.insert(name, content);
+            }
+        }
+        for (name, content) in &known.sealed {
+            assert_eq!(&fs::read_to_string(mount.path(name)).expect("readable"), content, "{what}: {name}");
+        }
+        for command in [&["verify", "--all"][..], &["log", "check"]] {
+            let output = mount.ctl(command);
+            assert!(
+                output.status.success(),
+                "{what}: {command:?}: {}{}\n{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr),
+                fs::read_to_string(mount.dir.join("traced.log")).unwrap_or_default(),
+            );
+        }
         mount.stop();
     }
-    assert!(reported.len() >= 3, "hardly anything was sealed: {reported:?}");
-}
 
-#[test]
-fn killed_at_each_step() {
-    // The call is made, and the daemon dies with it: done, or not done, but never reported as failed.
-    survives(STEPS, "signal=KILL", &[2, 8, 14, 18, 21, 24, 27, 30, 33, 36, 40, 45, 50, 56, 63, 70]);
-}
-
-#[test]
-fn each_kind_of_step_fails() {
-    // The call is not made, and says so.
-    for calls in ["fsync,fdatasync", "rename,renameat2", "pwrite64"] {
-        survives(calls, "error=EIO", &[2, 5, 8, 14, 22]);
+    fn store(name: &str) -> Mount {
+        let mut mount = Mount::new(name, harness::SLOW);
+        mount.stop();
+        mount
     }
-    survives("syncfs,fsync", "error=ENOSPC", &[4, 9, 15]);
+
+    /// The occurrences of a step that are tried: each in a long run; the last, where most is at stake, and one that
+    /// moves with the step in a short one.
+    fn occurrences(step: usize, count: usize) -> Vec<usize> {
+        if std::env::var_os("SEALFS_SOAK").is_some() {
+            return (1..=count).collect();
+        }
+        let mut some = vec![1 + (step * 7) % count];
+        if count > 3 {
+            some.push(count - 1);
+        }
+        some.dedup();
+        some
+    }
+
+    fn with(fault: Fault) {
+        let (mut mount, mut known) = (store("faults"), Known::default());
+        let counted = run(&mount, 0, None, &mut known);
+        check(&mut mount, &mut known, "no fault");
+        assert!(known.sealed.len() >= 8, "what is not disturbed is sealed: {:?}", known.other);
+        // What a daemon is known to do must be among what is counted, or else this tests nothing.
+        for step in [
+            "fsync index.db-wal",
+            "pwrite index.db-wal",
+            "rename log/checkpoint",
+            "syncfs",
+            "setflags tree/#",
+            "write log/checkpoint.new",
+        ] {
+            assert!(counted.steps.contains_key(step), "no {step} among {:#?}", counted.steps);
+        }
+        let (mut runs, mut hit) = (0, BTreeSet::new());
+        for (number, (step, &count)) in counted.steps.iter().enumerate() {
+            for from in occurrences(number, count) {
+                runs += 1;
+                let plan = Plan { step: step.clone(), from, times: 1, fault };
+                let seen = run(&mount, runs, Some(plan), &mut known);
+                if seen.faults > 0 {
+                    hit.insert(step.clone());
+                }
+                check(&mut mount, &mut known, &format!("{fault:?} at {step}, time {from} of {count}"));
+            }
+        }
+        // Which thread comes first differs; a few steps may not come as often as they did.
+        let missed: Vec<_> = counted.steps.keys().filter(|step| !hit.contains(*step)).collect();
+        assert!(missed.len() * 4 <= counted.steps.len(), "hardly any fault was met: {missed:?}");
+        println!(
+            "soak: {fault:?}: {runs} runs, {} kinds of step, {} of them met, {} seals, lost: nothing",
+            counted.steps.len(),
+            hit.len(),
+            known.sealed.len()
+        );
+    }
+
+    #[test]
+    fn failed() {
+        with(Fault::Failed);
+    }
+
+    #[test]
+    fn failed_but_persisted() {
+        with(Fault::FailedButPersisted);
+    }
+
+    #[test]
+    fn dies_before() {
+        with(Fault::DiesBefore);
+    }
+
+    #[test]
+    fn dies_after() {
+        with(Fault::DiesAfter);
+    }
+
+    /// A disk that takes what is written and answers each sync with an error: what may come back stays as it is.
+    #[test]
+    fn a_commit_in_doubt_keeps_its_files_frozen() {
+        let (mut mount, mut known) = (store("doubt"), Known::default());
+        let step = "fsync index.db-wal".to_owned();
+        let counted = run(&mount, 0, None, &mut known);
+        check(&mut mount, &mut known, "no fault");
+        let count = counted.steps[&step];
+        for (number, from) in (count / 2..count).enumerate() {
+            for times in [2, 3, usize::MAX] {
+                let plan = Plan { step: step.clone(), from, times, fault: Fault::FailedButPersisted };
+                let seen = run(&mount, 10 * number + times.min(9), Some(plan), &mut known);
+                assert!(seen.faults >= 2, "{seen:?}");
+                check(&mut mount, &mut known, &format!("{times} failures from {from}"));
+            }
+        }
+    }
 }
 
 #[test]

@@ -44,7 +44,9 @@ pub enum LedgerError {
     Sqlite(#[from] index::SqliteError),
     /// A commit failed, and so did the attempt to write over what it may have left on the disk: after a crash now it
     /// may turn out to have happened. [`Index::rule_out_doubt`] ends that.
-    #[error("index: {0}; whether a crash would bring this change back is not known until the disk takes writes again")]
+    #[error(
+        "index: {0}; whether a crash would bring this change back is not known until the disk takes writes again"
+    )]
     InDoubt(#[source] index::SqliteError),
     /// The index is of another format or does not hold together.
     #[error("index: {0}")]

@@ -235,7 +235,10 @@ fn rule_out(inner: &Inner, frozen: &[FrozenFile], error: &LedgerError) -> bool {
     let (mut pause, longest) = DOUBT_PAUSE;
     while !inner.queue.wait_stopped(pause) {
         if inner.setup.index.rule_out_doubt(&inner.setup.clock).is_ok() {
-            tracing::warn!(files = frozen.len(), "the commit that was in doubt has not happened; it is tried again");
+            tracing::warn!(
+                files = frozen.len(),
+                "the commit that was in doubt has not happened; it is tried again"
+            );
             return true;
         }
         pause = (pause * 2).min(longest);
