@@ -22,7 +22,7 @@ const BATCH_MAX: usize = 4096;
 /// How long a batch waits for more, while more are being hashed.
 const GATHER: Duration = Duration::from_millis(3);
 /// How long after a commit that is in doubt the next attempt to rule that out waits: at first, and at most.
-const DOUBT_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+const DOUBT_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// From so many files on, signing uses more than one thread.
 const MANY: usize = 64;
 
@@ -117,15 +117,15 @@ pub fn run(inner: &Inner, hashed: &HashedReceiver) {
             }
         }
         let count = batch.len() as u64;
-        process(inner, batch);
+        process(inner, hashed, batch);
         inner.committing.fetch_sub(count, Ordering::Relaxed);
     }
 }
 
-fn process(inner: &Inner, batch: Vec<HashedFile>) {
+fn process(inner: &Inner, hashed: &HashedReceiver, batch: Vec<HashedFile>) {
     let durable = durability::make_durable(inner, batch);
     let frozen = freeze(inner, durable);
-    commit(inner, frozen);
+    commit(inner, hashed, frozen);
 }
 
 /// From here on rename, setattr and unlink of these files are refused.
@@ -194,18 +194,18 @@ fn unmark(hashed: &HashedFile) {
 
 /// Signs and commits. A batch that cannot be committed is tried file by file, so that one does not keep the
 /// others.
-fn commit(inner: &Inner, frozen: Vec<FrozenFile>) {
+fn commit(inner: &Inner, hashed: &HashedReceiver, frozen: Vec<FrozenFile>) {
     if frozen.is_empty() {
         return;
     }
     match sign_and_commit(inner, &frozen) {
         Ok(committed) => publish(inner, frozen, committed),
         // The daemon ends: the next one sees which of the two it is.
-        Err(error) if error.is_in_doubt() && !rule_out(inner, &frozen, &error) => {}
+        Err(error) if error.is_in_doubt() && !rule_out(inner, hashed, &frozen, &error) => {}
         Err(error) if frozen.len() > 1 => {
             tracing::warn!(%error, files = frozen.len(), "batch not committed; each file is tried by itself");
             for file in frozen {
-                commit(inner, vec![file]);
+                commit(inner, hashed, vec![file]);
             }
         }
         Err(error) => {
@@ -218,9 +218,9 @@ fn commit(inner: &Inner, frozen: Vec<FrozenFile>) {
 }
 
 /// A commit failed, and a crash now may show it done: its files stay frozen until that is ruled out, for a writer who
-/// changed one meanwhile would find the old hash over it. Whoever waits is told at once. Answers whether it is ruled
-/// out; if not, the daemon is ending.
-fn rule_out(inner: &Inner, frozen: &[FrozenFile], error: &LedgerError) -> bool {
+/// changed one meanwhile would find the old hash over it. Whoever waits is told at once, and so is whoever asks for the
+/// seal of another file until then. Answers whether it is ruled out; if not, the daemon is ending.
+fn rule_out(inner: &Inner, hashed: &HashedReceiver, frozen: &[FrozenFile], error: &LedgerError) -> bool {
     tracing::error!(%error, files = frozen.len(), "a commit is in doubt; its files stay as they are until it is not");
     let what = error.to_string();
     for file in frozen {
@@ -240,6 +240,15 @@ fn rule_out(inner: &Inner, frozen: &[FrozenFile], error: &LedgerError) -> bool {
                 "the commit that was in doubt has not happened; it is tried again"
             );
             return true;
+        }
+        while let Ok(next) = hashed.try_recv() {
+            let Hashed::File(file) = next else {
+                // For the loop that takes batches; there is room where it came from.
+                let _ = inner.hashed.send(Hashed::Stop);
+                return false;
+            };
+            inner.failed(&file.life, "the index cannot be written, see the daemon's log", false);
+            inner.committing.fetch_sub(1, Ordering::Relaxed);
         }
         pause = (pause * 2).min(longest);
     }

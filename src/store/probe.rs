@@ -22,7 +22,11 @@ pub struct Abilities {
 /// If no file can be made in the store.
 pub fn probe(layout: &Layout) -> io::Result<Abilities> {
     let path = layout.root().join("probe");
-    let _ = std::fs::remove_file(&path);
+    // Left by a daemon that died while it tried: it may be immutable.
+    if let Ok(left) = File::open(&path) {
+        let _ = set_immutable(left.as_fd(), false);
+        let _ = std::fs::remove_file(&path);
+    }
     File::create(&path)?;
     let tried = try_on(OwnedFd::from(File::open(&path)?));
     std::fs::remove_file(&path)?;
