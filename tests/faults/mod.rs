@@ -67,12 +67,13 @@ pub struct Traced {
 
 impl Traced {
     /// Starts `command`, whose files are in `store`.
+    #[expect(clippy::zombie_processes, reason = "the tracer waits for it, with all its threads")]
     pub fn start(mut command: Command, store: &Path, plan: Option<Plan>) -> Self {
         let store = store.canonicalize().expect("the store is there");
         let (told, hear) = mpsc::channel();
         // All that concerns a traced process must be done by one thread.
         let tracer = std::thread::spawn(move || {
-            // SAFETY: between fork and exec only ptrace(2) is called.
+            // SAFETY: between fork and exec only ptrace(2) is called, which is async-signal-safe.
             unsafe { command.pre_exec(|| ptrace::traceme().map_err(io::Error::from)) };
             let child = command.spawn().expect("the daemon starts");
             let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
