@@ -87,9 +87,8 @@ impl Inner {
         if self.setup.read_only {
             return Err(NotSealed::Rule("the mount is read-only".to_owned()));
         }
-        if matches!(state.phase, Phase::InDoubt) {
-            let what = state.failure.as_ref().map_or_else(String::new, |failure| failure.what.clone());
-            return Err(NotSealed::Failed(what));
+        if let Some(doubt) = state.doubt() {
+            return Err(doubt);
         }
         let policy = self.setup.policy.get();
         let rule = policy.decide(&state.path);
