@@ -218,28 +218,16 @@ fn commit(inner: &Inner, hashed: &HashedReceiver, frozen: Vec<FrozenFile>) {
 }
 
 /// A commit failed, and a crash now may show it done: its files stay frozen until that is ruled out, for a writer who
-/// changed one meanwhile would find the old hash over it. Whoever waits is told at once, and so is whoever asks for the
-/// seal of another file until then. Answers whether it is ruled out; if not, the daemon is ending.
+/// changed one meanwhile would find the old hash over it. Whoever waits is told at once; who asks later, for these files
+/// or others, is told after the next attempt, or has the seal. Answers whether it is ruled out; if not, the daemon is
+/// ending.
 fn rule_out(inner: &Inner, hashed: &HashedReceiver, frozen: &[FrozenFile], error: &LedgerError) -> bool {
     tracing::error!(%error, files = frozen.len(), "a commit is in doubt; its files stay as they are until it is not");
     let what = error.to_string();
-    for file in frozen {
-        let mut state = file.hashed.life.lock();
-        state.phase = Phase::InDoubt;
-        let tries = state.failure.as_ref().map_or(1, |failure| failure.tries + 1);
-        state.failure = Some(Failure { what: what.clone(), tries, busy: false });
-        let waiters = std::mem::take(&mut state.waiters);
-        drop(state);
-        tell_all(waiters, &Err(NotSealed::Failed(what.clone())));
-    }
     let (mut pause, longest) = DOUBT_PAUSE;
-    while !inner.queue.wait_stopped(pause) {
-        if inner.setup.index.rule_out_doubt(&inner.setup.clock).is_ok() {
-            tracing::warn!(
-                files = frozen.len(),
-                "the commit that was in doubt has not happened; it is tried again"
-            );
-            return true;
+    loop {
+        for file in frozen {
+            in_doubt(&file.hashed.life, &what);
         }
         while let Ok(next) = hashed.try_recv() {
             let Hashed::File(file) = next else {
@@ -250,9 +238,29 @@ fn rule_out(inner: &Inner, hashed: &HashedReceiver, frozen: &[FrozenFile], error
             inner.failed(&file.life, "the index cannot be written, see the daemon's log", false);
             inner.committing.fetch_sub(1, Ordering::Relaxed);
         }
+        if inner.queue.wait_stopped(pause) {
+            return false;
+        }
+        if inner.setup.index.rule_out_doubt(&inner.setup.clock).is_ok() {
+            tracing::warn!(
+                files = frozen.len(),
+                "the commit that was in doubt has not happened; it is tried again"
+            );
+            return true;
+        }
         pause = (pause * 2).min(longest);
     }
-    false
+}
+
+/// Keeps a file frozen after a commit that is in doubt, and tells whoever waits for its seal.
+fn in_doubt(life: &Life, what: &str) {
+    let mut state = life.lock();
+    state.phase = Phase::InDoubt;
+    let tries = state.failure.as_ref().map_or(1, |failure| failure.tries + 1);
+    state.failure = Some(Failure { what: what.to_owned(), tries, busy: false });
+    let waiters = std::mem::take(&mut state.waiters);
+    drop(state);
+    tell_all(waiters, &Err(NotSealed::Failed(what.to_owned())));
 }
 
 fn sign_and_commit(inner: &Inner, frozen: &[FrozenFile]) -> Result<Vec<Committed>, LedgerError> {

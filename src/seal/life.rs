@@ -132,13 +132,6 @@ impl LifeState {
         matches!(self.phase, Phase::Frozen | Phase::InDoubt)
     }
 
-    /// What whoever asks for the seal, or waits for it, is told while its commit is in doubt: that may last.
-    #[must_use]
-    pub fn doubt(&self) -> Option<NotSealed> {
-        let what = || self.failure.as_ref().map_or_else(String::new, |failure| failure.what.clone());
-        matches!(self.phase, Phase::InDoubt).then(|| NotSealed::Failed(what()))
-    }
-
     /// Whether every writable handle has been flushed: the kernel will release them any moment.
     #[must_use]
     pub fn all_flushed(&self) -> bool {

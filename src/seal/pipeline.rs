@@ -433,9 +433,6 @@ impl Pipeline {
         if state.over {
             drop(state);
             (waiter.tell)(Err(NotSealed::Gone));
-        } else if let Some(doubt) = state.doubt() {
-            drop(state);
-            (waiter.tell)(Err(doubt));
         } else {
             self.inner.await_seal(life, &mut state, waiter);
         }
