@@ -198,10 +198,18 @@ fn commit(inner: &Inner, hashed: &HashedReceiver, frozen: Vec<FrozenFile>) {
     if frozen.is_empty() {
         return;
     }
-    match sign_and_commit(inner, &frozen) {
+    let mut result = sign_and_commit(inner, &frozen);
+    while let Err(error) = &result
+        && error.is_in_doubt()
+    {
+        if !rule_out(inner, hashed, &frozen, error) {
+            // The daemon ends: the next one sees which of the two it is.
+            return;
+        }
+        result = sign_and_commit(inner, &frozen);
+    }
+    match result {
         Ok(committed) => publish(inner, frozen, committed),
-        // The daemon ends: the next one sees which of the two it is.
-        Err(error) if error.is_in_doubt() && !rule_out(inner, hashed, &frozen, &error) => {}
         Err(error) if frozen.len() > 1 => {
             tracing::warn!(%error, files = frozen.len(), "batch not committed; each file is tried by itself");
             for file in frozen {
@@ -256,7 +264,7 @@ fn rule_out(inner: &Inner, hashed: &HashedReceiver, frozen: &[FrozenFile], error
 fn in_doubt(life: &Life, what: &str) {
     let mut state = life.lock();
     state.phase = Phase::InDoubt;
-    let tries = state.failure.as_ref().map_or(1, |failure| failure.tries + 1);
+    let tries = state.failure.as_ref().map_or(1, |failure| failure.tries);
     state.failure = Some(Failure { what: what.to_owned(), tries, busy: false });
     let waiters = std::mem::take(&mut state.waiters);
     drop(state);
