@@ -163,7 +163,7 @@ fn lookup(c: &mut Criterion) {
     group.throughput(Throughput::Elements(FOLDER));
     group.bench_function("retention in a folder of 10,000", |b| {
         b.iter(|| {
-            let all = store.index.read().retention_in(black_box(&folder)).expect("read");
+            let all = store.index.read().retention_in(black_box(&folder), u32::MAX).expect("read");
             assert_eq!(all.len() as u64, FOLDER);
         });
     });

@@ -39,6 +39,7 @@ pub mod policy;
 pub mod provenance;
 pub mod recovery;
 pub mod seal;
+mod shards;
 pub mod statement;
 pub mod store;
 pub mod verify;

@@ -83,9 +83,10 @@ fn fill(bin: &Path, place: &Place, first: usize, files: usize) -> Result<f64, Fa
 
 pub fn run_all(base: &Path, bin: &Path, files: usize) -> Result<Vec<Fact>, Failure> {
     let mut place = Place::new(base, bin, Column::Sealfs, Settle::AtOnce)?;
+    let store = place.store();
     let ctl = |args: &[&str], path: Option<PathBuf>| {
         let mut command = Command::new(bin.join("sealctl"));
-        command.arg("--store").arg(place_store(base)).args(args).args(path);
+        command.arg("--store").arg(&store).args(args).args(path);
         command
     };
     let mut facts = Vec::new();
@@ -105,7 +106,6 @@ pub fn run_all(base: &Path, bin: &Path, files: usize) -> Result<Vec<Fact>, Failu
     facts.push(fact("last over first", "≥ 0.9", held, "×", Some(held >= 0.9)));
 
     place.unmount()?;
-    let store = place.store();
     // The WAL is as large for ten files as for a million; it is counted as it is.
     let index: u64 = ["index.db", "index.db-wal"]
         .iter()
@@ -157,8 +157,4 @@ pub fn run_all(base: &Path, bin: &Path, files: usize) -> Result<Vec<Fact>, Failu
     }
     place.end()?;
     Ok(facts)
-}
-
-fn place_store(base: &Path) -> PathBuf {
-    base.join(Column::Sealfs.name()).join("store")
 }

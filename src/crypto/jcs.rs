@@ -1,5 +1,7 @@
 //! Canonical JSON (RFC 8785), for what has no fractions: the same value is always the same bytes.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 /// The largest integer that every JSON reader keeps exactly, 2^53 - 1 (RFC 7493, section 2.2).
@@ -27,6 +29,71 @@ pub fn canonical(value: &Value) -> Result<String, JcsError> {
     let mut out = String::with_capacity(1024);
     write_value(&mut out, value, 0)?;
     Ok(out)
+}
+
+/// Writes an object field by field, in canonical form, where what is written is known beforehand: without the tree of
+/// values that [`canonical`] takes. Fields must come in the order of their names.
+#[derive(Debug)]
+pub struct Object<'a> {
+    out: &'a mut String,
+    last: &'static str,
+}
+
+impl<'a> Object<'a> {
+    /// Begins one at the end of `out`.
+    pub fn begin(out: &'a mut String) -> Self {
+        out.push('{');
+        Object { out, last: "" }
+    }
+
+    fn name(&mut self, name: &'static str) -> &mut String {
+        debug_assert!(self.last < name, "{name:?} after {:?}", self.last);
+        if !self.last.is_empty() {
+            self.out.push(',');
+        }
+        self.last = name;
+        write_string(self.out, name);
+        self.out.push(':');
+        self.out
+    }
+
+    /// A string.
+    pub fn text(&mut self, name: &'static str, text: &str) {
+        write_string(self.name(name), text);
+    }
+
+    /// A whole number.
+    ///
+    /// # Errors
+    /// If it is beyond 2^53 - 1.
+    pub fn number(&mut self, name: &'static str, number: u64) -> Result<(), JcsError> {
+        if number > MAX_INTEGER {
+            return Err(JcsError::Number(number.to_string()));
+        }
+        // Writing to a string does not fail.
+        let _ = write!(self.name(name), "{number}");
+        Ok(())
+    }
+
+    /// `true`.
+    pub fn yes(&mut self, name: &'static str) {
+        self.name(name).push_str("true");
+    }
+
+    /// What is in canonical form already.
+    pub fn canonical(&mut self, name: &'static str, text: &str) {
+        self.name(name).push_str(text);
+    }
+
+    /// An object within it.
+    pub fn object(&mut self, name: &'static str) -> Object<'_> {
+        Object::begin(self.name(name))
+    }
+
+    /// Ends it.
+    pub fn end(self) {
+        self.out.push('}');
+    }
 }
 
 fn write_value(out: &mut String, value: &Value, depth: usize) -> Result<(), JcsError> {
@@ -147,6 +214,23 @@ mod tests {
         );
         assert_eq!(canonical(&json!(all)).unwrap(), expected);
         assert_eq!(canonical(&json!("\u{2028}é😀")).unwrap(), "\"\u{2028}é😀\"");
+    }
+
+    #[test]
+    fn what_is_written_field_by_field_is_the_same() {
+        let mut out = String::new();
+        let mut object = Object::begin(&mut out);
+        object.number("a", MAX_INTEGER).unwrap();
+        let mut inner = object.object("b");
+        inner.text("x\u{e9}", "\"\n");
+        inner.end();
+        object.object("c").end();
+        object.canonical("d", "[1]");
+        object.yes("e");
+        assert!(object.number("f", MAX_INTEGER + 1).is_err());
+        object.end();
+        let value = json!({"e": true, "d": [1], "c": {}, "b": {"x\u{e9}": "\"\n"}, "a": MAX_INTEGER});
+        assert_eq!(out, canonical(&value).unwrap());
     }
 
     #[test]

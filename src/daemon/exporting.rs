@@ -13,7 +13,7 @@ use crate::seal::Keys;
 use crate::vfs::Vfs;
 
 /// Commits of this time share a checkpoint.
-const GATHER: Duration = Duration::from_millis(200);
+const GATHER: Duration = Duration::from_millis(400);
 /// How soon a failed export is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 

@@ -128,6 +128,8 @@ fn serve(
 
     let index = Arc::clone(&vfs.parts().index);
     spawn("names", move || {
+        // On Linux, of this thread alone. Whoever has just mounted has better things to do with a core.
+        let _ = rustix::process::setpriority_process(None, 19);
         if let Err(error) = index.read_names() {
             tracing::warn!(%error, "names of seals not read: each name that is looked up costs a query");
         }

@@ -65,7 +65,7 @@ impl Adapter {
         result: Result<Attr, Fault>,
     ) -> Result<Attr, Fault> {
         match result {
-            Err(fault) if caller.again() && fault.is_existing() => self.vfs.lookup(parent.0, name),
+            Err(fault) if caller.again() && fault.is_existing() => self.vfs.lookup(caller, parent.0, name),
             result => result,
         }
     }
@@ -151,9 +151,9 @@ impl Filesystem for Adapter {
         Ok(())
     }
 
-    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         COUNTERS.fuse_lookup.one();
-        entry(reply, self.vfs.lookup(parent.0, name));
+        entry(reply, self.vfs.lookup(caller(req), parent.0, name));
     }
 
     fn forget(&self, _: &Request, ino: INodeNo, nlookup: u64) {
@@ -423,14 +423,14 @@ impl Filesystem for Adapter {
 
     fn readdirplus(
         &self,
-        _: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
         COUNTERS.fuse_readdirplus.one();
-        let result = self.vfs.read_dir_plus(ino.0, fh.0, offset, &mut |item, next| {
+        let result = self.vfs.read_dir_plus(caller(req), ino.0, fh.0, offset, &mut |item, next| {
             let generation = Generation(item.attr.generation);
             let (name, ttl) = (&item.entry.name, item.attr.ttl);
             !reply.add(INodeNo(item.attr.ino), next, name, &ttl, &attr(&item.attr), generation)

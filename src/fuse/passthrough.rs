@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use fuser::BackingId;
 use parking_lot::Mutex;
 
+use crate::shards::Shards;
 use crate::store::{Handover, Live, LiveHandle, LiveKind};
 
 /// `FUSE_DEV_IOC_BACKING_CLOSE` of linux/fuse.h: `_IOW(229, 2, uint32_t)`.
@@ -47,13 +48,15 @@ pub struct Backings {
     device: OnceLock<OwnedFd>,
     handover: Arc<Handover>,
     /// Number, and how many handles; 0: none yet, since the worker died that was to register it.
-    open: Mutex<HashMap<u64, (u32, u64)>>,
+    open: Shards<(u32, u64)>,
+    /// Held while a number is given back: whoever takes over knows of one that may not have been.
+    giving_back: Mutex<()>,
 }
 
 impl Backings {
     /// None yet.
     pub fn new(handover: Arc<Handover>) -> Self {
-        Backings { device: OnceLock::new(), handover, open: Mutex::default() }
+        Backings { device: OnceLock::new(), handover, open: Shards::default(), giving_back: Mutex::default() }
     }
 
     /// The device they are registered with.
@@ -68,7 +71,6 @@ impl Backings {
     /// Takes over what the last worker had registered; what no handle that is `known` needs is closed.
     pub fn take_over(&self, live: &Live, known: impl Fn(u64) -> bool) {
         let Some(device) = self.device.get() else { return };
-        let mut open = self.open.lock();
         let mut counts: HashMap<u64, u64> = HashMap::new();
         let file = |handle: &LiveHandle| matches!(handle.kind, LiveKind::Reader | LiveKind::Writer);
         for (_, handle) in live.handles.iter().filter(|(number, handle)| file(handle) && known(**number)) {
@@ -81,7 +83,7 @@ impl Backings {
         }
         // Every handle is counted: one that was never answered is released, too.
         for (ino, handles) in counts {
-            open.insert(ino, (live.backings.get(&ino).copied().unwrap_or(0), handles));
+            self.open.of(ino).lock().insert(ino, (live.backings.get(&ino).copied().unwrap_or(0), handles));
         }
         if live.given_back != 0 {
             close(device, live.given_back);
@@ -98,7 +100,7 @@ impl Backings {
     /// If the kernel does not take it.
     pub fn acquire(&self, ino: u64, file: impl AsFd) -> io::Result<u32> {
         let device = self.device.get().ok_or(io::ErrorKind::NotConnected)?;
-        let mut open = self.open.lock();
+        let mut open = self.open.of(ino).lock();
         if let Some((id, handles)) = open.get_mut(&ino)
             && *id != 0
         {
@@ -115,13 +117,14 @@ impl Backings {
 
     /// One handle less.
     pub fn release(&self, ino: u64) {
-        let mut open = self.open.lock();
+        let mut open = self.open.of(ino).lock();
         if let Some((id, handles)) = open.get_mut(&ino) {
             *handles -= 1;
             if *handles == 0 {
                 if let Some(device) = self.device.get()
                     && *id != 0
                 {
+                    let _alone = self.giving_back.lock();
                     // In this order: a number that is gone must not be taken for one that can be used. The last
                     // one is given back again by whoever takes over.
                     self.handover.backing(ino, 0);

@@ -263,7 +263,7 @@ pub fn rotation_payload(
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Version of the format.
-    v: u32,
+    pub(super) v: u32,
     /// Its position, from 0.
     pub index: u64,
     /// When, sealfs time; never decreases along the log.
@@ -288,12 +288,21 @@ impl Entry {
     /// If it would be longer, or holds what canonical JSON cannot.
     pub fn canonical(&self) -> Result<String, LedgerError> {
         let fail = |error: &dyn std::fmt::Display| LedgerError::Entry(error.to_string());
-        let value = serde_json::to_value(self).map_err(|error| fail(&error))?;
-        let text = crypto::jcs::canonical(&value).map_err(|error| fail(&error))?;
+        let text = match &self.change {
+            // Nearly all are.
+            Change::Sealed(sealed) => sealed.canonical(self).map_err(|error| fail(&error))?,
+            _ => self.canonical_by_values()?,
+        };
         if text.len() > ENTRY_MAX {
             return Err(LedgerError::Entry(format!("{} bytes, more than {ENTRY_MAX}", text.len())));
         }
         Ok(text)
+    }
+
+    fn canonical_by_values(&self) -> Result<String, LedgerError> {
+        let fail = |error: &dyn std::fmt::Display| LedgerError::Entry(error.to_string());
+        let value = serde_json::to_value(self).map_err(|error| fail(&error))?;
+        crypto::jcs::canonical(&value).map_err(|error| fail(&error))
     }
 
     /// Reads an entry. Only what [`Entry::canonical`] would write is taken: there is one text for one meaning.

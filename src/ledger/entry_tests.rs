@@ -140,3 +140,31 @@ fn one_text_for_one_meaning() {
     let long = Change::Altered { path: RelPath::parse("a").unwrap(), seal: 0, found: "x".repeat(ENTRY_MAX) };
     assert!(Entry::new(0, Timestamp(0), Timestamp(0), long).canonical().is_err());
 }
+
+#[test]
+fn a_seal_is_written_as_its_values_say() {
+    let mut records = vec![record()];
+    let change = |change: fn(&mut SealRecord)| {
+        let mut record = record();
+        change(&mut record);
+        record
+    };
+    records.push(change(|record| record.kind = ArtifactKind::Symlink));
+    records.push(change(|record| (record.signature, record.provenance) = (None, None)));
+    records.push(change(|record| record.torn_kept = false));
+    records.push(change(|record| record.mode = RetentionMode::Governance));
+    records.push(change(|record| (record.perm, record.size) = (0, u64::from(u32::MAX) * 1000)));
+    records.push(change(|record| record.path = RelPath::parse("d/\u{1f600} \\").unwrap()));
+    records.push(change(|record| record.mtime = FileTime { seconds: 1 << 40, nanos: 0 }));
+    for record in records {
+        let digests = StatementDigests { seal: sha256(b"1"), provenance: Some(sha256(b"2")) };
+        let change = Change::Sealed(Box::new(Sealed::of(&record, digests)));
+        let entry = Entry::new(7, record.sealed_at, record.sealed_wall, change);
+        assert_eq!(entry.canonical().unwrap(), entry.canonical_by_values().unwrap());
+    }
+    let large = Change::Sealed(Box::new(Sealed::of(
+        &SealRecord { size: 1 << 53, ..record() },
+        StatementDigests { seal: sha256(b"1"), provenance: None },
+    )));
+    assert!(Entry::new(7, Timestamp(0), Timestamp(0), large).canonical().is_err());
+}

@@ -10,15 +10,23 @@ use crate::crypto::{from_base64, to_base64};
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Signature(pub [u8; 64]);
 
+impl Signature {
+    /// In base64 (RFC 4648, padded).
+    #[must_use]
+    pub fn to_base64(self) -> String {
+        to_base64(&self.0)
+    }
+}
+
 impl fmt::Debug for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&to_base64(&self.0))
+        f.write_str(&self.to_base64())
     }
 }
 
 impl Serialize for Signature {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&to_base64(&self.0))
+        to.serialize_str(&self.to_base64())
     }
 }
 

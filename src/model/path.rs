@@ -35,10 +35,12 @@ pub fn check_name(name: &OsStr) -> Result<&str, NameError> {
         return Err(NameError::TooLong);
     }
     let text = name.to_str().ok_or(NameError::NotUtf8)?;
-    if text.chars().any(char::is_control) {
-        return Err(NameError::Control);
-    }
-    Ok(text)
+    let control = if text.is_ascii() {
+        text.bytes().any(|byte| byte.is_ascii_control())
+    } else {
+        text.chars().any(char::is_control)
+    };
+    if control { Err(NameError::Control) } else { Ok(text) }
 }
 
 /// Whether nobody may create this name: it ends in a suffix that sidecars have, or may have.

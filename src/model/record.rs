@@ -26,12 +26,20 @@ pub enum RetentionMode {
     Compliance,
 }
 
-impl fmt::Display for RetentionMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl RetentionMode {
+    /// In a word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
             RetentionMode::Governance => "governance",
             RetentionMode::Compliance => "compliance",
-        })
+        }
+    }
+}
+
+impl fmt::Display for RetentionMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
     }
 }
 

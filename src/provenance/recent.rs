@@ -31,14 +31,13 @@ struct Seen {
 /// Threads whose process is known.
 #[derive(Default)]
 pub struct Recent {
-    threads: Mutex<HashMap<u32, Seen>>,
+    threads: Mutex<HashMap<u32, Arc<Seen>>>,
 }
 
 impl Recent {
     /// The writer that this thread was of when it was last looked at, if it still is, and the number of its process.
     pub fn find(&self, tid: u32) -> Option<(Arc<Writer>, u32)> {
-        let mut threads = self.threads.lock();
-        let seen = threads.get(&tid)?;
+        let seen = self.get(tid)?;
         let mut buffer = [0; 1024];
         let same = seen.stat.read_at(&mut buffer, 0).is_ok_and(|length| {
             chain::parse(&buffer[..length]).is_some_and(|stat| stat.identity == seen.identity)
@@ -46,8 +45,13 @@ impl Recent {
         if same {
             return Some((Arc::clone(&seen.writer), seen.process));
         }
-        threads.remove(&tid);
+        self.threads.lock().remove(&tid);
         None
+    }
+
+    /// What is read is read without the lock.
+    fn get(&self, tid: u32) -> Option<Arc<Seen>> {
+        self.threads.lock().get(&tid).cloned()
     }
 
     /// This thread is of this process and writer, which were just looked at. Only for the observer's threads.
@@ -67,16 +71,14 @@ impl Recent {
             threads.clear();
         }
         let writer = Arc::clone(writer);
-        threads.insert(tid, Seen { stat, statm, identity: now.identity, process, writer });
+        threads.insert(tid, Arc::new(Seen { stat, statm, identity: now.identity, process, writer }));
     }
 
     /// Whether this thread, if it is one that is known, has memory: a dying one has not. Does not wait (see
     /// [`super::exit_of`]).
     pub fn lives(&self, tid: u32) -> bool {
         let mut first = [0; 2];
-        let threads = self.threads.lock();
-        threads
-            .get(&tid)
+        self.get(tid)
             .is_some_and(|seen| matches!(seen.statm.read_at(&mut first, 0), Ok(2)) && &first != b"0 ")
     }
 

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::digest::Content;
 use super::durability;
 use super::life::{Failure, Life, NotSealed, Phase};
 use super::observed::Observed;
-use super::pipeline::{HashedReceiver, Inner, tell_all};
+use super::pipeline::{Inner, tell_all};
 use crate::crypto::{self, dsse, sshsig};
 use crate::ledger::{AttachmentKind, Batch, Committed, LedgerError, NewSeal, StatementDigests};
 use crate::model::{ArtifactKind, Event, ProvenanceRef, RelPath, SealRecord};
@@ -17,22 +17,10 @@ use crate::policy;
 use crate::statement::{PAYLOAD_TYPE, ProvenanceTemplate, TEMPLATE, claimed_commits, seal_statement};
 use crate::store::{self, Lease, Meta};
 
-/// Files a batch.
-const BATCH_MAX: usize = 4096;
-/// How long a batch waits for more, while more are being hashed.
-const GATHER: Duration = Duration::from_millis(3);
 /// How long after a commit that is in doubt the next attempt to rule that out waits: at first, and at most.
 const DOUBT_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// From so many files on, signing uses more than one thread.
 const MANY: usize = 64;
-
-/// A file that is proven and hashed, or the word to stop.
-pub enum Hashed {
-    /// A file.
-    File(Box<HashedFile>),
-    /// No more will come.
-    Stop,
-}
 
 /// Hashed while nobody could write; not yet durable.
 pub struct HashedFile {
@@ -45,7 +33,7 @@ pub struct HashedFile {
     durable: Option<RelPath>,
 }
 
-impl Hashed {
+impl HashedFile {
     /// A file; `durable`: under which name, if it is already.
     pub fn of(
         life: &Arc<Life>,
@@ -54,11 +42,9 @@ impl Hashed {
         content: Content,
         durable: Option<RelPath>,
     ) -> Self {
-        Hashed::File(Box::new(HashedFile { life: Arc::clone(life), epoch, lease, content, durable }))
+        HashedFile { life: Arc::clone(life), epoch, lease, content, durable }
     }
-}
 
-impl HashedFile {
     pub fn is_durable(&self) -> bool {
         self.durable.is_some()
     }
@@ -93,39 +79,14 @@ struct FrozenFile {
 }
 
 /// The committer's thread.
-pub fn run(inner: &Inner, hashed: &HashedReceiver) {
-    let mut stopped = false;
-    while !stopped {
-        let Ok(Hashed::File(first)) = hashed.recv() else { return };
-        let mut batch = vec![*first];
-        let until = Instant::now() + GATHER;
-        while batch.len() < BATCH_MAX {
-            let more = match hashed.try_recv() {
-                Ok(more) => more,
-                Err(_) if inner.queue.small_ahead() == 0 => break,
-                Err(_) => match hashed.recv_deadline(until) {
-                    Ok(more) => more,
-                    Err(_) => break,
-                },
-            };
-            match more {
-                Hashed::File(file) => batch.push(*file),
-                Hashed::Stop => {
-                    stopped = true;
-                    break;
-                }
-            }
-        }
+pub fn run(inner: &Inner) {
+    while let Some(batch) = inner.hashed.take(|| inner.queue.small_ahead() > 0) {
         let count = batch.len() as u64;
-        process(inner, hashed, batch);
+        let durable = durability::make_durable(inner, batch);
+        let frozen = freeze(inner, durable);
+        commit(inner, frozen);
         inner.committing.fetch_sub(count, Ordering::Relaxed);
     }
-}
-
-fn process(inner: &Inner, hashed: &HashedReceiver, batch: Vec<HashedFile>) {
-    let durable = durability::make_durable(inner, batch);
-    let frozen = freeze(inner, durable);
-    commit(inner, hashed, frozen);
 }
 
 /// From here on rename, setattr and unlink of these files are refused.
@@ -194,7 +155,7 @@ fn unmark(hashed: &HashedFile) {
 
 /// Signs and commits. A batch that cannot be committed is tried file by file, so that one does not keep the
 /// others.
-fn commit(inner: &Inner, hashed: &HashedReceiver, frozen: Vec<FrozenFile>) {
+fn commit(inner: &Inner, frozen: Vec<FrozenFile>) {
     if frozen.is_empty() {
         return;
     }
@@ -202,7 +163,7 @@ fn commit(inner: &Inner, hashed: &HashedReceiver, frozen: Vec<FrozenFile>) {
     while let Err(error) = &result
         && error.is_in_doubt()
     {
-        if !rule_out(inner, hashed, &frozen, error) {
+        if !rule_out(inner, &frozen, error) {
             // The daemon ends: the next one sees which of the two it is.
             return;
         }
@@ -213,7 +174,7 @@ fn commit(inner: &Inner, hashed: &HashedReceiver, frozen: Vec<FrozenFile>) {
         Err(error) if frozen.len() > 1 => {
             tracing::warn!(%error, files = frozen.len(), "batch not committed; each file is tried by itself");
             for file in frozen {
-                commit(inner, hashed, vec![file]);
+                commit(inner, vec![file]);
             }
         }
         Err(error) => {
@@ -229,7 +190,7 @@ fn commit(inner: &Inner, hashed: &HashedReceiver, frozen: Vec<FrozenFile>) {
 /// changed one meanwhile would find the old hash over it. Whoever waits is told at once; who asks later, for these files
 /// or others, is told after the next attempt, or has the seal. Answers whether it is ruled out; if not, the daemon is
 /// ending.
-fn rule_out(inner: &Inner, hashed: &HashedReceiver, frozen: &[FrozenFile], error: &LedgerError) -> bool {
+fn rule_out(inner: &Inner, frozen: &[FrozenFile], error: &LedgerError) -> bool {
     tracing::error!(%error, files = frozen.len(), "a commit is in doubt; its files stay as they are until it is not");
     let what = error.to_string();
     let (mut pause, longest) = DOUBT_PAUSE;
@@ -237,12 +198,7 @@ fn rule_out(inner: &Inner, hashed: &HashedReceiver, frozen: &[FrozenFile], error
         for file in frozen {
             in_doubt(&file.hashed.life, &what);
         }
-        while let Ok(next) = hashed.try_recv() {
-            let Hashed::File(file) = next else {
-                // For the loop that takes batches; there is room where it came from.
-                let _ = inner.hashed.send(Hashed::Stop);
-                return false;
-            };
+        for file in inner.hashed.drain() {
             inner.failed(&file.life, "the index cannot be written, see the daemon's log", false);
             inner.committing.fetch_sub(1, Ordering::Relaxed);
         }

@@ -113,6 +113,8 @@ pub struct LifeState {
     pub stream: Option<Stream>,
     /// When the quiet time is over.
     pub due: Option<Instant>,
+    /// Bytes when it was last closed: whether it is a large file.
+    pub size: u64,
     /// When it was last closed or, while open, opened.
     pub since: Instant,
     /// Whether the index has it as closed and synced.
@@ -130,6 +132,12 @@ impl LifeState {
     #[must_use]
     pub fn is_frozen(&self) -> bool {
         matches!(self.phase, Phase::Frozen | Phase::InDoubt)
+    }
+
+    /// Whether somebody waits for the seal, or has asked for it and may look soon.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.demanded || !self.waiters.is_empty()
     }
 
     /// Whether every writable handle has been flushed: the kernel will release them any moment.
@@ -173,6 +181,7 @@ impl Life {
                 phase: Phase::Idle,
                 stream: None,
                 due: None,
+                size: 0,
                 since: Instant::now(),
                 marked: false,
                 observed: Observed::default(),

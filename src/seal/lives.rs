@@ -24,6 +24,13 @@ impl Lives {
         self.table.lock().get(&ino).cloned()
     }
 
+    /// Whether a life with this number goes on.
+    #[must_use]
+    pub fn is_unsealed(&self, ino: u64) -> bool {
+        // A life that has just ended is in the index.
+        self.get(ino).is_some_and(|life| !life.lock().over)
+    }
+
     /// Begins a life; one that stood under the number is over (the backing file system gave it away again).
     pub fn begin(&self, ino: u64, kind: ArtifactKind, path: RelPath, state: State) -> Arc<Life> {
         let life = Arc::new(Life::new(ino, kind, path, state));

@@ -8,6 +8,7 @@ mod attest;
 mod commit;
 mod digest;
 mod durability;
+mod gather;
 mod journal;
 mod keys;
 mod life;

@@ -7,10 +7,10 @@ use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 
-use super::commit::{self, Hashed};
+use super::commit;
+use super::gather::Gathering;
 use super::journal::Journal;
 use super::keys::Keys;
 use super::life::{Failure, Life, LifeState, NotSealed, Outcome, Phase, Waiter, Writer};
@@ -27,8 +27,6 @@ use crate::store::{Abilities, Tree};
 
 /// Hash workers; one more takes small files only.
 const WORKERS: usize = 2;
-/// Hashed files that may wait for a batch.
-const BATCH_QUEUE: usize = 8192;
 /// Unsealed closed files from which closes are held back.
 const CROWDED: usize = 100_000;
 /// How long a sidecar's reader waits for the kernel to release a file whose handles were all flushed.
@@ -96,7 +94,7 @@ pub(super) struct Inner {
     pub setup: Setup,
     pub queue: Queue,
     pub timer: Timer,
-    pub hashed: Sender<Hashed>,
+    pub hashed: Gathering,
     /// Files in a batch.
     pub committing: AtomicU64,
 }
@@ -114,12 +112,11 @@ impl Pipeline {
     /// # Errors
     /// If a thread cannot be started.
     pub fn start(setup: Setup) -> io::Result<Self> {
-        let (sender, receiver) = crossbeam_channel::bounded(BATCH_QUEUE);
         let inner = Arc::new(Inner {
             setup,
             queue: Queue::default(),
             timer: Timer::default(),
-            hashed: sender,
+            hashed: Gathering::default(),
             committing: AtomicU64::new(0),
         });
         let mut threads = Vec::new();
@@ -131,7 +128,7 @@ impl Pipeline {
         let timed = Arc::clone(&inner);
         threads.push(thread("seal-timer").spawn(move || timed.watch())?);
         let committing = Arc::clone(&inner);
-        let committer = thread("seal-commit").spawn(move || commit::run(&committing, &receiver))?;
+        let committer = thread("seal-commit").spawn(move || commit::run(&committing))?;
         Ok(Pipeline { inner, threads: Mutex::new(threads), committer: Mutex::new(Some(committer)) })
     }
 
@@ -463,7 +460,7 @@ impl Pipeline {
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();
         }
-        let _ = self.inner.hashed.send(Hashed::Stop);
+        self.inner.hashed.stop();
         if let Some(thread) = self.committer.lock().take() {
             let _ = thread.join();
         }
@@ -475,5 +472,3 @@ pub(super) fn tell_all(waiters: Vec<Waiter>, outcome: &Outcome) {
         (waiter.tell)(outcome.clone());
     }
 }
-
-pub(super) type HashedReceiver = Receiver<Hashed>;

@@ -53,6 +53,7 @@ impl Inner {
             return;
         }
         self.setup.journal.closed(life.ino, &state.path);
+        state.size = size;
         if state.demanded || !state.waiters.is_empty() {
             self.enqueue(life, state, size);
         } else if closes {
@@ -70,7 +71,7 @@ impl Inner {
     pub(super) fn enqueue(&self, life: &Arc<Life>, state: &mut LifeState, size: u64) {
         if matches!(state.phase, Phase::Idle) {
             state.phase = Phase::Queued;
-            self.queue.push(Arc::clone(life), size);
+            self.queue.push(Arc::clone(life), size, state.is_awaited());
         }
     }
 
@@ -131,5 +132,10 @@ impl Inner {
             self.timer.set(deadline, Alarm::Deadline(life.ino));
         }
         state.waiters.push(waiter);
+        match state.phase {
+            Phase::Queued => self.queue.hurry(),
+            Phase::Hashing(_) => self.hashed.hurry(),
+            Phase::Idle | Phase::Frozen | Phase::InDoubt => {}
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -17,8 +17,13 @@ pub enum Alarm {
     Retry(u64),
 }
 
+/// Ends of quiet times come together, up to so much later: nobody is woken for each.
+const GRAIN: Duration = Duration::from_millis(20);
+
 #[derive(Default)]
 struct Heap {
+    /// When the first alarm was set.
+    begun: Option<Instant>,
     alarms: BinaryHeap<Reverse<(Instant, Alarm)>>,
     stopped: bool,
 }
@@ -34,6 +39,11 @@ impl Timer {
     /// Sets an alarm.
     pub fn set(&self, at: Instant, alarm: Alarm) {
         let mut heap = self.heap.lock();
+        let begun = *heap.begun.get_or_insert_with(Instant::now);
+        let at = match alarm {
+            Alarm::Settle(_) => grained(begun, at),
+            Alarm::Deadline(_) | Alarm::Retry(_) => at,
+        };
         let first = heap.alarms.peek().is_none_or(|Reverse((next, _))| at < *next);
         heap.alarms.push(Reverse((at, alarm)));
         if first {
@@ -65,5 +75,27 @@ impl Timer {
     pub fn stop(&self) {
         self.heap.lock().stopped = true;
         self.changed.notify_all();
+    }
+}
+
+/// The first whole grain since `begun` that is not before `at`.
+fn grained(begun: Instant, at: Instant) -> Instant {
+    let grains = at.saturating_duration_since(begun).as_nanos().div_ceil(GRAIN.as_nanos());
+    u32::try_from(grains).ok().and_then(|grains| begun.checked_add(GRAIN * grains)).unwrap_or(at).max(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quiet_times_end_together_and_never_early() {
+        let begun = Instant::now();
+        let after = |millis| begun + Duration::from_millis(millis);
+        for (at, expected) in [(0, 0), (1, 20), (19, 20), (20, 20), (21, 40), (10_007, 10_020)] {
+            assert_eq!(grained(begun, after(at)), after(expected), "{at}");
+        }
+        let far = begun + Duration::from_secs(10 * 365 * 86_400);
+        assert!(grained(begun, far) >= far);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::commit::Hashed;
+use super::commit::HashedFile;
 use super::digest::{self, Content};
 use super::durability::{self, Undone};
 use super::life::{Failure, Life, LifeState, NotSealed, Phase, Waiter};
@@ -26,7 +26,8 @@ impl Inner {
             match alarm {
                 Alarm::Settle(_) | Alarm::Retry(_) => {
                     if state.writers.is_empty() && !state.over && state.due.is_some_and(|due| due <= now) {
-                        self.enqueue_by_size(&life, &mut state);
+                        let size = state.size;
+                        self.enqueue(&life, &mut state, size);
                     }
                 }
                 Alarm::Deadline(_) => {
@@ -40,18 +41,14 @@ impl Inner {
         }
     }
 
-    fn enqueue_by_size(&self, life: &Arc<Life>, state: &mut LifeState) {
-        let size = self.setup.tree.stat_path(&state.path).map_or(0, |meta| meta.size);
-        self.enqueue(life, state, size);
-    }
-
     /// A hash worker's thread.
     pub(super) fn work(&self, only_small: bool) {
         while let Some(life) = self.queue.pop(only_small) {
             match self.prove_and_hash(&life) {
                 Ok(Some(hashed)) => {
                     self.committing.fetch_add(1, Ordering::Relaxed);
-                    let _ = self.hashed.send(hashed);
+                    let hurry = life.lock().is_awaited();
+                    self.hashed.push(hashed, hurry);
                 }
                 Ok(None) => {}
                 Err((what, busy)) => self.failed(&life, &what, busy),
@@ -61,7 +58,7 @@ impl Inner {
     }
 
     /// Proves that nobody can write, and hashes. `None` if the file was disturbed.
-    fn prove_and_hash(&self, life: &Arc<Life>) -> Result<Option<Hashed>, (String, bool)> {
+    fn prove_and_hash(&self, life: &Arc<Life>) -> Result<Option<HashedFile>, (String, bool)> {
         let failed = |error: io::Error| (error.to_string(), false);
         for _ in 0..3 {
             let mut state = life.lock();
@@ -77,7 +74,7 @@ impl Inner {
                 state.phase = Phase::Hashing(None);
                 drop(state);
                 return match self.read_link(&path, life.ino).map_err(failed)? {
-                    Some(content) => Ok(Some(Hashed::of(life, epoch, None, content, None))),
+                    Some(content) => Ok(Some(HashedFile::of(life, epoch, None, content, None))),
                     None => continue,
                 };
             }
@@ -115,14 +112,14 @@ impl Inner {
                     self.undone(life, &undone);
                     return Ok(None);
                 }
-                return Ok(Some(Hashed::of(life, epoch, Some(lease), content, Some(path))));
+                return Ok(Some(HashedFile::of(life, epoch, Some(lease), content, Some(path))));
             }
             let content = match streamed {
                 Some(content) => Some(content),
                 None => digest::hash_life(lease.file(), life, epoch).map_err(failed)?,
             };
             let Some(content) = content else { return Ok(None) };
-            return Ok(Some(Hashed::of(life, epoch, Some(lease), content, None)));
+            return Ok(Some(HashedFile::of(life, epoch, Some(lease), content, None)));
         }
         Err(("its name moves faster than it can be sealed".to_owned(), true))
     }

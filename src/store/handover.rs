@@ -4,7 +4,8 @@
 //! A file in memory (`memfd`) that the parent owns, written by the worker: one line an event, tab-separated, each
 //! with the whole new state of its subject, so that replaying a line twice changes nothing. It outlives the worker,
 //! not the mount, and is never on disk. The first eight bytes say from where on it counts (little endian); what
-//! stands before was written anew further on and given back to the system.
+//! stands before was written anew further on and given back to the system. What follows the last line is room: zeros, or
+//! half a line of a worker that died.
 //!
 //! | line | says |
 //! | --- | --- |
@@ -28,6 +29,7 @@ use std::os::unix::fs::FileExt;
 
 use parking_lot::Mutex;
 
+use super::window::Window;
 use crate::model::RelPath;
 
 /// Room for the place from which on it counts.
@@ -103,6 +105,8 @@ pub struct Live {
 
 struct Open {
     file: File,
+    /// Around `end`, once something was written.
+    window: Option<Window>,
     start: u64,
     end: u64,
     broken: bool,
@@ -142,7 +146,7 @@ impl Handover {
         let (live, start, end) = read(&file)?;
         Ok((
             Handover {
-                open: Some(Mutex::new(Open { file, start, end, broken: false })),
+                open: Some(Mutex::new(Open { file, window: None, start, end, broken: false })),
                 ghosts: Some(ghosts),
             },
             live,
@@ -152,15 +156,16 @@ impl Handover {
     fn append(&self, line: &str) {
         let Some(open) = &self.open else { return };
         let mut open = open.lock();
-        if open.broken {
+        let Open { file, window, end, broken, .. } = &mut *open;
+        if *broken {
             return;
         }
-        if let Err(error) = open.file.write_all_at(line.as_bytes(), open.end) {
+        if let Err(error) = Window::write(window, file, line.as_bytes(), *end) {
             tracing::error!(%error, "what is open is not kept any more: a new worker will not know of it");
-            open.broken = true;
+            *broken = true;
             return;
         }
-        open.end += line.len() as u64;
+        *end += line.len() as u64;
         if open.end - open.start > COMPACT_AT
             && let Err(error) = compact(&mut open)
         {

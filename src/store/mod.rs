@@ -14,6 +14,7 @@ mod probe;
 mod reserve;
 pub mod room;
 mod tree;
+mod window;
 
 pub use freeze::{Lease, LeaseError, drop_cached, is_immutable, set_immutable};
 pub use handover::{Ghosts, Handover, Live, LiveHandle, LiveKind, LiveNode};

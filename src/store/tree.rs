@@ -18,6 +18,9 @@ use crate::model::{FileTime, RelPath};
 const RESOLVE: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
+/// Bytes of a path that are walked in one call: less than `PATH_MAX`.
+const STEP: usize = 3500;
+
 /// How many directory descriptors are kept; each spares walking the path again.
 const DIRS_KEPT: usize = 512;
 
@@ -110,10 +113,10 @@ impl Tree {
         }
         let mut at: Option<OwnedFd> = None;
         while !rest.is_empty() {
-            let (step, tail) = if rest.len() < 3500 {
+            let (step, tail) = if rest.len() < STEP {
                 (rest, "")
             } else {
-                let mut cut = 3500;
+                let mut cut = STEP;
                 while !rest.is_char_boundary(cut) {
                     cut -= 1;
                 }
@@ -173,6 +176,9 @@ impl Tree {
     /// # Errors
     /// As [`open_at`].
     pub fn open_path(&self, path: &RelPath) -> io::Result<OwnedFd> {
+        if path.as_str().len() < STEP {
+            return open_at(&self.root, path.as_str(), OFlags::RDONLY);
+        }
         open_at(self.parent_of(path)?, path.name(), OFlags::RDONLY)
     }
 }

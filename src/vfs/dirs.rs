@@ -43,9 +43,8 @@ pub(super) struct Listing {
     asked: AtomicUsize,
 }
 
-/// So many entries of a folder are asked for one by one: the kernel asks for the attributes of a first few even where
-/// nobody wants them.
-const FEW: usize = 200;
+/// So many entries of a folder are asked for one by one.
+const FEW: usize = 20;
 
 fn kind(of: EntryKind) -> Option<Kind> {
     match of {
@@ -85,12 +84,14 @@ impl Vfs {
         self.each_entry(handle, offset, &mut |_, entry, next| Ok(add(entry, next)))
     }
 
-    /// As [`Vfs::read_dir`], with attributes. What `add` takes counts as looked up.
+    /// As [`Vfs::read_dir`], with attributes. What `add` takes counts as looked up. To who will not ask for attributes, only
+    /// `.` and `..` are told so; the kernel then goes on asking for names.
     ///
     /// # Errors
     /// [`Fault`].
     pub fn read_dir_plus(
         &self,
+        caller: Caller,
         ino: u64,
         handle: u64,
         offset: u64,
@@ -99,8 +100,15 @@ impl Vfs {
         let still = self.lives().namespace.read();
         let folder = if special::is_special(ino) { None } else { Some(self.folder(ino)?) };
         drop(still);
+        let mut names_alone = false;
         self.each_entry(handle, offset, &mut |listing, entry, next| {
             let counts = entry.name != "." && entry.name != "..";
+            if next == 1 {
+                names_alone = !self.habits.lists(caller.pid, ino, listing.entries.len().saturating_sub(2));
+            }
+            if counts && names_alone {
+                return Ok(false);
+            }
             let Some(mut attr) = self.entry_attr(listing, folder.as_ref(), entry)? else { return Ok(true) };
             if counts && !special::is_special(entry.ino) {
                 attr.generation = self.parts.places.remember(attr.ino, ino, &entry.name, 1);
@@ -158,7 +166,8 @@ impl Vfs {
         let mut entries = vec![dot(ino, "."), dot(parent, "..")];
         let names = store::list(&*dir)?;
         let listed = self.parts.policy.get().sidecars_listed;
-        let sealed = if listed { self.parts.index.read().retention_in(&path)? } else { HashMap::new() };
+        let sealed =
+            if listed { self.parts.index.read().retention_in(&path, u32::MAX)? } else { HashMap::new() };
         for Entry { name, ino, kind: of } in names {
             let Some(kind) = kind(of) else { continue };
             if check_name(OsStr::new(&name)).is_err() {
@@ -208,7 +217,7 @@ impl Vfs {
                 Some(retained) => retained.get(&entry.name).copied(),
                 None if asked < FEW => self.retention_of(path, &entry.name)?,
                 None => {
-                    let read = self.parts.index.read().retention_in(path)?;
+                    let read = self.parts.index.read().retention_in(path, u32::MAX)?;
                     listing.retained.get_or_init(|| read).get(&entry.name).copied()
                 }
             };

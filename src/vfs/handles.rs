@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::dirs::Listing;
 use super::{Caller, Fault};
+use crate::shards::Shards;
 use crate::store::{Handover, LiveHandle, LiveKind};
 
 /// The one read-only descriptor of an inode while any handle of it is open. Passthrough is registered on it
@@ -63,7 +64,7 @@ pub(super) struct Handles {
     open: Mutex<HashMap<u64, Arc<Handle>>>,
     /// Handles that programs run from, and of which inode. A worker that takes over does not know of them.
     programs: Mutex<HashMap<u64, u64>>,
-    anchors: Mutex<HashMap<u64, Weak<Anchor>>>,
+    anchors: Shards<Weak<Anchor>>,
 }
 
 impl Handles {
@@ -74,7 +75,7 @@ impl Handles {
             handover,
             open: Mutex::default(),
             programs: Mutex::default(),
-            anchors: Mutex::default(),
+            anchors: Shards::default(),
         }
     }
 
@@ -135,7 +136,7 @@ impl Handles {
 
     /// The anchor of an inode, if it is open.
     pub fn anchor(&self, ino: u64) -> Option<Arc<Anchor>> {
-        self.anchors.lock().get(&ino)?.upgrade()
+        self.anchors.of(ino).lock().get(&ino)?.upgrade()
     }
 
     /// The anchor of an inode, opened by `open` if there is none.
@@ -144,7 +145,7 @@ impl Handles {
         ino: u64,
         open: impl FnOnce() -> Result<OwnedFd, Fault>,
     ) -> Result<Arc<Anchor>, Fault> {
-        let mut anchors = self.anchors.lock();
+        let mut anchors = self.anchors.of(ino).lock();
         if let Some(anchor) = anchors.get(&ino).and_then(Weak::upgrade) {
             return Ok(anchor);
         }
@@ -155,7 +156,7 @@ impl Handles {
 
     /// An anchor was let go: forgets it if it was the last.
     pub fn tidy(&self, ino: u64) {
-        let mut anchors = self.anchors.lock();
+        let mut anchors = self.anchors.of(ino).lock();
         if anchors.get(&ino).is_some_and(|anchor| anchor.strong_count() == 0) {
             anchors.remove(&ino);
         }

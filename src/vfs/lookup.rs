@@ -13,7 +13,8 @@ impl Vfs {
     ///
     /// # Errors
     /// [`Fault`].
-    pub fn lookup(&self, parent: u64, name: &OsStr) -> Result<Attr, Fault> {
+    pub fn lookup(&self, caller: Caller, parent: u64, name: &OsStr) -> Result<Attr, Fault> {
+        self.habits.looks_up(caller.pid, parent);
         if special::is_special(parent) {
             return self.special_lookup(parent, name);
         }
@@ -40,12 +41,16 @@ impl Vfs {
 
     /// Attributes of a backing file that stands at `path`.
     pub(super) fn attr_at(&self, path: &crate::model::RelPath, meta: &Meta) -> Result<Attr, Fault> {
-        let retained = match meta.kind {
-            EntryKind::Dir => None,
-            _ => match self.standing(path, meta)? {
+        let retained = if meta.kind == EntryKind::Dir || self.lives().is_unsealed(meta.ino) {
+            None
+        } else if let Some(until) = self.retained_until(path)? {
+            Some(until)
+        } else {
+            // Unknown, or sealed just now.
+            match self.standing(path, meta)? {
                 Standing::Sealed(record) => Some(record.retain_until),
                 Standing::Unsealed(_) | Standing::Free => None,
-            },
+            }
         };
         self.attr_of(meta, retained).ok_or(Fault::NotFound)
     }

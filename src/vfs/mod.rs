@@ -9,6 +9,7 @@ mod copy;
 mod data;
 mod dirs;
 mod fault;
+mod habits;
 mod handles;
 mod lookup;
 mod names;
@@ -19,6 +20,7 @@ mod recheck;
 mod refuse;
 mod rename;
 mod resolve;
+mod retained;
 mod rewrite;
 mod seen;
 mod setattr;
@@ -157,6 +159,8 @@ pub struct Parts {
 /// The file system.
 pub struct Vfs {
     parts: Parts,
+    /// User and group of the daemon.
+    me: (u32, u32),
     root_ino: u64,
     handles: Arc<Handles>,
     /// Handles that the last worker made, by request: if the kernel sends that again, it never heard of them.
@@ -166,6 +170,8 @@ pub struct Vfs {
     held_back: data::HeldBack,
     alterations: Arc<recheck::Alterations>,
     seen: seen::Seen,
+    habits: habits::Habits,
+    retained: retained::Retained,
     /// Inodes of which a write failed: the kernel may have cached, as if it were there, what could not be written.
     doubted: Mutex<HashSet<u64>>,
 }
@@ -180,6 +186,7 @@ impl Vfs {
         let handles = Arc::new(Handles::new(last_handle, Arc::clone(&parts.handover)));
         Ok(Vfs {
             parts,
+            me: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
             root_ino,
             handles,
             unanswered: Mutex::default(),
@@ -188,6 +195,8 @@ impl Vfs {
             held_back: data::HeldBack::default(),
             alterations: Arc::default(),
             seen: seen::Seen::default(),
+            habits: habits::Habits::default(),
+            retained: retained::Retained::default(),
             doubted: Mutex::default(),
         })
     }

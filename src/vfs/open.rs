@@ -59,8 +59,9 @@ impl Vfs {
         flags: i32,
     ) -> Result<(Attr, Opened), Fault> {
         let name = self.new_name(caller, parent, name, "create")?;
-        // Alone: until its life has begun, nobody may look at it.
-        let _alone = self.lives().namespace.write();
+        // Until its life has begun, nobody may look at it: nobody knows its number, and who would look up its name waits
+        // for the folder's lock, which the kernel holds alone for us.
+        let _still = self.lives().namespace.read();
         let (dir, folder) = self.folder(parent)?;
         self.check_vacant(caller, &folder.join(name), "create")?;
         let access = if self.passthrough() { OFlags::RDONLY } else { OFlags::RDWR };
@@ -144,12 +145,12 @@ impl Vfs {
         name: &str,
         file: impl AsFd,
     ) -> std::io::Result<()> {
-        let folder = store::stat_fd(dir)?;
-        let gid = if folder.perm & 0o2000 != 0 { folder.gid } else { caller.gid };
-        let me = rustix::process::geteuid().as_raw();
-        if caller.uid == me && gid == rustix::process::getegid().as_raw() {
+        // Made by whom we are: the kernel has chosen the group by the same rule.
+        if (caller.uid, caller.gid) == self.me {
             return Ok(());
         }
+        let folder = store::stat_fd(dir)?;
+        let gid = if folder.perm & 0o2000 != 0 { folder.gid } else { caller.gid };
         store::set_owner(&file, Some(caller.uid), Some(gid)).inspect_err(|error| {
             tracing::debug!(name, %error, "cannot give it to its maker");
         })

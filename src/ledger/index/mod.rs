@@ -80,6 +80,7 @@ pub struct Index {
     committed: Mutex<Option<Sender<()>>>,
     names: Names,
     unsettled: AtomicU64,
+    revision: AtomicU64,
 }
 
 impl Index {
@@ -125,6 +126,7 @@ impl Index {
             committed: Mutex::default(),
             names: Names::default(),
             unsettled: AtomicU64::new(0),
+            revision: AtomicU64::new(0),
         })
     }
 
@@ -151,6 +153,16 @@ impl Index {
     #[must_use]
     pub fn unsettled(&self) -> u64 {
         self.unsettled.load(Ordering::Acquire)
+    }
+
+    /// Grows with every commit: what was read before stands as long as this number does.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    pub(super) fn revise(&self) {
+        self.revision.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(super) fn unsettle(&self) {

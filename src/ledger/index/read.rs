@@ -190,6 +190,20 @@ impl ReadIndex {
         })
     }
 
+    /// Until when what is sealed at a path is retained; none if nothing is. Cheaper than to read the record.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn retained_until(&self, path: &RelPath) -> Result<Option<Timestamp>, LedgerError> {
+        let Some((dir, name)) = path.split() else { return Ok(None) };
+        self.with(|c| {
+            let sql = "SELECT retain_until FROM dir JOIN artifact ON artifact.dir = dir.id \
+                       WHERE dir.path = ?1 AND live = 1 AND artifact.name = ?2";
+            let mut statement = c.prepare_cached(sql)?;
+            statement.query_row([dir, name], |row| Ok(Timestamp(row.get(0)?))).optional()
+        })
+    }
+
     /// Whether a seal stands there. Cheaper than to read it.
     pub(super) fn has(&self, dir: &str, name: &str) -> Result<bool, LedgerError> {
         self.with(|c| {
@@ -221,16 +235,20 @@ impl ReadIndex {
         self.with(|c| collect(c, &sql, [dir.as_str()]))
     }
 
-    /// Name → inode and end of retention of everything sealed in a folder itself.
+    /// Name → inode and end of retention of everything sealed in a folder itself; of `most`, if there is more.
     ///
     /// # Errors
     /// If the index cannot be read.
-    pub fn retention_in(&self, dir: &RelPath) -> Result<HashMap<String, (u64, Timestamp)>, LedgerError> {
+    pub fn retention_in(
+        &self,
+        dir: &RelPath,
+        most: u32,
+    ) -> Result<HashMap<String, (u64, Timestamp)>, LedgerError> {
         self.with(|c| {
             let sql = "SELECT artifact.name, ino, retain_until FROM artifact JOIN dir ON dir.id = artifact.dir \
-                       WHERE live = 1 AND dir.path = ?1";
+                       WHERE live = 1 AND dir.path = ?1 LIMIT ?2";
             let mut statement = c.prepare_cached(sql)?;
-            let rows = statement.query_map([dir.as_str()], |row| {
+            let rows = statement.query_map(params![dir.as_str(), most], |row| {
                 Ok((row.get(0)?, (row.get::<_, i64>(1)?.cast_unsigned(), Timestamp(row.get(2)?))))
             })?;
             rows.collect()
