@@ -39,7 +39,6 @@ pub mod policy;
 pub mod provenance;
 pub mod recovery;
 pub mod seal;
-mod shards;
 pub mod statement;
 pub mod store;
 pub mod verify;

@@ -12,8 +12,7 @@ use std::sync::{Arc, OnceLock};
 use fuser::BackingId;
 use parking_lot::Mutex;
 
-use crate::shards::Shards;
-use crate::store::{Handover, Live, LiveHandle, LiveKind};
+use crate::store::{Handover, Live, LiveHandle, LiveKind, Shards};
 
 /// `FUSE_DEV_IOC_BACKING_CLOSE` of linux/fuse.h: `_IOW(229, 2, uint32_t)`.
 const BACKING_CLOSE: libc::c_ulong = 0x4004_e502;

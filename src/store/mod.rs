@@ -13,6 +13,7 @@ mod places;
 mod probe;
 mod reserve;
 pub mod room;
+mod shards;
 mod tree;
 mod window;
 
@@ -24,6 +25,7 @@ pub use names::SystemNames;
 pub use places::{Place, Places, ROOT};
 pub use probe::{Abilities, probe};
 pub use reserve::Reserve;
+pub use shards::Shards;
 pub use tree::{
     Entry, EntryKind, Meta, SetTime, Tree, create_at, list, mkdir_at, open_at, readlink_at, remove_at,
     rename_at, reopen, set_owner, set_perm, set_times, set_times_at, stat_at, stat_fd, symlink_at,

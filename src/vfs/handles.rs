@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 
 use super::dirs::Listing;
 use super::{Caller, Fault};
-use crate::shards::Shards;
-use crate::store::{Handover, LiveHandle, LiveKind};
+
+use crate::store::{Handover, LiveHandle, LiveKind, Shards};
 
 /// The one read-only descriptor of an inode while any handle of it is open. Passthrough is registered on it
 /// (a writable one would keep the lease refused), and it still reaches the inode after its name is gone.
