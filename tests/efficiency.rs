@@ -165,7 +165,8 @@ fn requests_for_attributes_and_names_of_what_is_sealed() {
     spent.at_most("requests of a cold stat", spent.waited_for(), 1.05, FILES);
     mount.restart();
     let spent = Spent::by(&mount, || list(&mount));
-    spent.at_most("requests of a cold list", spent.waited_for(), 0.05, FILES);
+    // Five a folder: lookup, open, first and further names, no more.
+    spent.at_most("requests of a cold list", spent.waited_for(), 0.062, FILES);
 
     // To who looks at what it has listed, attributes come with the names from the second folder on.
     mount.restart();

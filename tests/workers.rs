@@ -68,10 +68,10 @@ fn all_closed(mount: &Mount) {
 struct KilledAt(Child);
 
 impl KilledAt {
-    fn begin(worker: Pid, step: u32) -> Self {
-        let inject = format!("inject=pwrite64:signal=KILL:when={step}");
+    fn begin(worker: Pid, (call, step): (&str, u32)) -> Self {
+        let (trace, inject) = (format!("trace={call}"), format!("inject={call}:signal=KILL:when={step}"));
         let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=pwrite64", "-e", &inject]);
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject]);
         command.args(["-p", &worker.as_raw_nonzero().to_string()]);
         let strace = KilledAt(command.stderr(Stdio::null()).spawn().expect("strace"));
         harness::eventually("strace has every thread", || {
@@ -98,15 +98,16 @@ fn backing_files_that_a_dead_worker_had_registered_are_given_back() {
     if !passes_through(&mount) {
         return;
     }
-    // At each step of a create and of an open: one of them is that a backing file is registered, and not written down.
+    // Before a create or open; with a backing file registered, and not written down (only where the backing file system
+    // keeps room for root is there a call in between).
     let mut first = File::create(mount.path("first")).expect("create");
     let before = status(&mount)["restarts"].as_u64().expect("a number");
-    for step in 1..=3 {
+    for (n, step) in [("openat2", 1), ("setfsuid", 2), ("ioctl", 1)].into_iter().enumerate() {
         for again in [false, true] {
             let killed = KilledAt::begin(mount.worker(), step);
-            let path = mount.path(format!("step{step}"));
+            let path = mount.path(format!("step{n}"));
             let file = File::options().write(true).create(true).truncate(false).open(path);
-            let file = file.unwrap_or_else(|error| panic!("step {step} {again}: {error}"));
+            let file = file.unwrap_or_else(|error| panic!("step {step:?} {again}: {error}"));
             file.write_all_at(b"step", 0).expect("write");
             drop((file, killed));
             // None waits for those that died before it.
@@ -117,7 +118,7 @@ fn backing_files_that_a_dead_worker_had_registered_are_given_back() {
         }
     }
     let kills = status(&mount)["restarts"].as_u64().expect("a number") - before - 3;
-    assert!(kills >= 5, "{kills} kills only");
+    assert!(kills >= 4, "{kills} kills only");
     first.write_all(b"first").expect("write");
     // Opened and closed all the time, while workers die.
     let stop = Arc::new(AtomicBool::new(false));
