@@ -99,10 +99,10 @@ fn backing_files_that_a_dead_worker_had_registered_are_given_back() {
         return;
     }
     // Before a create or open; with a backing file registered, and not written down (only where the backing file system
-    // keeps room for root is there a call in between).
+    // keeps room for root is there a call in between); and before the answer.
     let mut first = File::create(mount.path("first")).expect("create");
     let before = status(&mount)["restarts"].as_u64().expect("a number");
-    for (n, step) in [("openat2", 1), ("setfsuid", 2), ("ioctl", 1)].into_iter().enumerate() {
+    for (n, step) in [("openat2", 1), ("setfsuid", 2), ("writev", 2)].into_iter().enumerate() {
         for again in [false, true] {
             let killed = KilledAt::begin(mount.worker(), step);
             let path = mount.path(format!("step{n}"));

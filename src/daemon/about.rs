@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use rustix::fs::{AtFlags, CWD, StatxFlags};
 
 use super::link::{Link, Message};
 use crate::control::About;
@@ -138,13 +137,10 @@ impl About for Daemon {
         begun.map(drop).map_err(|error| format!("no thread: {error}"))
     }
 
-    /// Asked of the kernel once, from a control thread: the serving threads can answer then.
     fn device(&self) -> Option<(u32, u32)> {
         let mut device = self.device.lock();
         if device.is_none() {
-            let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
-            let stat = rustix::fs::statx(CWD, &self.mountpoint, flags, StatxFlags::BASIC_STATS).ok()?;
-            *device = Some((stat.stx_dev_major, stat.stx_dev_minor));
+            *device = super::mountpoint::device_of(&self.mountpoint);
         }
         *device
     }

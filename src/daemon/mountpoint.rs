@@ -44,6 +44,17 @@ pub fn is_mounted(store: &Path) -> bool {
     })
 }
 
+/// Device number of what sealfs has mounted at this absolute path. Nothing is asked of the mount itself: a worker that
+/// waits for its own answer can never end once the thread that was to give it is gone.
+pub fn device_of(at: &Path) -> Option<(u32, u32)> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let last = mounts.lines().rfind(|line| {
+        line.contains(" - fuse") && line.split(' ').nth(4).is_some_and(|point| unescape(point) == at)
+    })?;
+    let (major, minor) = last.split(' ').nth(2)?.split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
 fn clear_dead(path: &Path) -> Result<(), StartError> {
     tracing::warn!(path = %path.display(), "clearing the mount that a dead daemon left");
     rustix::mount::unmount(path, rustix::mount::UnmountFlags::DETACH)

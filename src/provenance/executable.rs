@@ -6,20 +6,18 @@ use std::io::Read;
 use std::os::fd::AsRawFd;
 
 use parking_lot::Mutex;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 
 use crate::crypto::Hasher;
 use crate::model::Digest;
 
-/// `FUSE_SUPER_MAGIC` (`statfs(2)`): opening a file there may wait for ever, and on our own mount for ourselves.
-const FUSE: i64 = 0x6573_5546;
 /// No executable above this is hashed (bytes).
 const MOST: u64 = 1 << 30;
 /// Executables remembered.
 const KEPT: usize = 4096;
 
 /// What tells one content of a file from another.
-type Identity = (u64, u64, u64, i64, u64, i64, u64);
+type Identity = ((u32, u32), u64, u64, i64, u32, i64, u32);
 
 /// The hashes of executables that were seen.
 #[derive(Default)]
@@ -36,23 +34,18 @@ impl Executables {
         let path = format!("/proc/{pid}/exe");
         let found =
             rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|_| "gone")?;
-        let system = rustix::fs::fstatfs(&found).map_err(|_| "unreadable")?;
-        #[expect(clippy::useless_conversion, reason = "the type differs between targets")]
-        if i64::from(system.f_type) == FUSE {
-            return Err("on a FUSE file system, which is not opened");
-        }
-        let meta = rustix::fs::fstat(&found).map_err(|_| "unreadable")?;
-        let identity = (
-            meta.st_dev,
-            meta.st_ino,
-            u64::try_from(meta.st_size).unwrap_or(0),
-            meta.st_mtime,
-            meta.st_mtime_nsec,
-            meta.st_ctime,
-            meta.st_ctime_nsec,
-        );
+        // What the kernel has cached: a FUSE file system is asked nothing. On our own mount we would wait for ourselves.
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let meta = rustix::fs::statx(&found, "", flags, StatxFlags::BASIC_STATS).map_err(|_| "unreadable")?;
+        let device = (meta.stx_dev_major, meta.stx_dev_minor);
+        let (mtime, ctime) = (meta.stx_mtime, meta.stx_ctime);
+        let identity =
+            (device, meta.stx_ino, meta.stx_size, mtime.tv_sec, mtime.tv_nsec, ctime.tv_sec, ctime.tv_nsec);
         if let Some(digest) = self.known.lock().get(&identity) {
             return Ok(*digest);
+        }
+        if is_fuse(device) {
+            return Err("on a FUSE file system, which is not opened");
         }
         if identity.2 > MOST {
             return Err("larger than 1 GiB");
@@ -66,6 +59,16 @@ impl Executables {
         known.insert(identity, digest);
         Ok(digest)
     }
+}
+
+/// Whether a device is a FUSE file system that is mounted here: opening a file there may wait for ever.
+fn is_fuse((major, minor): (u32, u32)) -> bool {
+    let device = format!("{major}:{minor}");
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts.lines().any(|line| {
+        line.split(' ').nth(2) == Some(device.as_str())
+            && line.split_once(" - ").is_some_and(|(_, rest)| rest.starts_with("fuse"))
+    })
 }
 
 fn hash(file: File) -> Result<Digest, &'static str> {
