@@ -111,6 +111,14 @@ enum Load {
         #[arg(long)]
         large: usize,
     },
+    /// The same without seals: how long the sync of a small file takes while large ones are synced
+    StarveSync {
+        dir: PathBuf,
+        #[arg(long)]
+        mib: usize,
+        #[arg(long)]
+        large: usize,
+    },
     /// How fast one core hashes
     Sha,
 }
@@ -130,6 +138,7 @@ fn main() {
         Load::Readdir { dir, files } => list_all(&dir, files),
         Load::Mixed { dir, writers, sets } => mixed(&dir, writers, sets),
         Load::Starve { dir, mib, large } => starve(&dir, mib, large),
+        Load::StarveSync { dir, mib, large } => starve_sync(&dir, mib, large),
         Load::Sha => Ok(sha()),
     };
     match outcome {
@@ -398,11 +407,7 @@ fn is_sealed(path: &Path) -> bool {
 }
 
 fn starve(dir: &Path, mib: usize, large: usize) -> Outcome {
-    fs::create_dir_all(dir)?;
-    let large: Vec<PathBuf> = (0..large).map(|n| dir.join(format!("large-{n}"))).collect();
-    for path in &large {
-        write_blocks(path, mib, 1 << 20)?;
-    }
+    let large = starving(dir, mib, large)?;
     let mut waits = Vec::new();
     while !large.iter().all(|path| is_sealed(path)) {
         let path = dir.join(format!("small-{}", waits.len()));
@@ -412,9 +417,47 @@ fn starve(dir: &Path, mib: usize, large: usize) -> Outcome {
         fs::read(sidecar(&path))?;
         waits.push(from.elapsed().as_secs_f64());
     }
+    Ok(starved(waits))
+}
+
+fn starve_sync(dir: &Path, mib: usize, large: usize) -> Outcome {
+    let large = starving(dir, mib, large)?;
+    let syncing: Vec<_> = large
+        .into_iter()
+        .map(|path| std::thread::spawn(move || File::open(path).and_then(|file| file.sync_all())))
+        .collect();
+    let mut waits = Vec::new();
+    while !syncing.iter().all(std::thread::JoinHandle::is_finished) {
+        let path = dir.join(format!("small-{}", waits.len()));
+        let small = noise(waits.len(), 4096);
+        let from = Instant::now();
+        let mut file = File::create(path)?;
+        file.write_all(&small)?;
+        file.sync_all()?;
+        waits.push(from.elapsed().as_secs_f64());
+    }
+    for thread in syncing {
+        thread.join().map_err(|_| "a thread panicked")??;
+    }
+    Ok(starved(waits))
+}
+
+/// Writes the large files.
+fn starving(dir: &Path, mib: usize, large: usize) -> io::Result<Vec<PathBuf>> {
+    fs::create_dir_all(dir)?;
+    let large: Vec<PathBuf> = (0..large).map(|n| dir.join(format!("large-{n}"))).collect();
+    for path in &large {
+        write_blocks(path, mib, 1 << 20)?;
+    }
+    Ok(large)
+}
+
+/// What is told of waits, in seconds; `at`: which of them was the longest.
+fn starved(mut waits: Vec<f64>) -> Value {
+    let at = waits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(n, _)| n);
     waits.sort_by(f64::total_cmp);
-    let at = |part: usize| waits.get((waits.len() * part / 100).min(waits.len().saturating_sub(1)));
-    Ok(json!({ "files": waits.len(), "p50": at(50), "p99": at(99), "longest": waits.last() }))
+    let part = |part: usize| waits.get((waits.len() * part / 100).min(waits.len().saturating_sub(1)));
+    json!({ "files": waits.len(), "p50": part(50), "p99": part(99), "longest": waits.last(), "at": at })
 }
 
 fn sha() -> Value {

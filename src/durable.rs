@@ -43,9 +43,7 @@ pub fn sync_dir(dir: impl AsFd) -> io::Result<()> {
 
 /// Begins to write a file back, without waiting: what is synced afterwards is on its way by then. Promises nothing.
 pub fn begin_writing(file: impl AsFd) {
-    let fd = file.as_fd().as_raw_fd();
-    // SAFETY: the descriptor is borrowed for the call; the call touches no memory of ours.
-    let _ = unsafe { libc::sync_file_range(fd, 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
+    let _ = file_range(file, 0, 0, libc::SYNC_FILE_RANGE_WRITE);
 }
 
 /// Waits for write-back of this file that is under way and reports an error that belongs to this file.
@@ -54,15 +52,31 @@ pub fn begin_writing(file: impl AsFd) {
 /// # Errors
 /// What `sync_file_range(2)` reports for this descriptor.
 pub fn wait_written(file: impl AsFd) -> io::Result<()> {
+    file_range(file, 0, 0, libc::SYNC_FILE_RANGE_WAIT_BEFORE)
+}
+
+/// Hands a part of a file to the disk and waits until the disk has taken it, perhaps into its cache. Makes nothing
+/// durable: what is missing of that is [`sync_file`].
+///
+/// # Errors
+/// What `sync_file_range(2)` reports for this descriptor: a write-back error, which is told once.
+pub fn write_range(file: impl AsFd, offset: u64, bytes: u64) -> io::Result<()> {
+    let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE
+        | libc::SYNC_FILE_RANGE_WRITE
+        | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    file_range(file, offset, bytes, all)
+}
+
+fn file_range(file: impl AsFd, offset: u64, bytes: u64, flags: u32) -> io::Result<()> {
     let fd = file.as_fd().as_raw_fd();
+    let number = |n: u64| libc::off64_t::try_from(n).map_err(io::Error::other);
+    let (offset, bytes) = (number(offset)?, number(bytes)?);
     // SAFETY: the descriptor is borrowed for the call; the call touches no memory of ours.
-    match unsafe { libc::sync_file_range(fd, 0, 0, libc::SYNC_FILE_RANGE_WAIT_BEFORE) } {
+    match unsafe { libc::sync_file_range(fd, offset, bytes, flags) } {
         0 => Ok(()),
         _ => match io::Error::last_os_error() {
-            // Not every backing file system has it; syncfs has then said all there is.
-            error if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::ESPIPE)) => {
-                Ok(())
-            }
+            // Not every backing file system has it; a sync says all there is.
+            error if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => Ok(()),
             error => Err(error),
         },
     }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use sealfs::control::client::Client;
 use sealfs::control::protocol::Request;
@@ -76,20 +77,30 @@ fn field(value: &Value, name: &str) -> Result<f64, Failure> {
     value[name].as_f64().ok_or_else(|| format!("no {name} in {value}").into())
 }
 
+/// All is written, and what that leads to (such as discards of what was deleted) is over too.
 fn sync() -> Result<(), Failure> {
-    run(&mut Command::new("sync"))
+    run(&mut Command::new("sync"))?;
+    let (mut quiet_since, until) = (Instant::now(), Instant::now() + Duration::from_secs(30));
+    let mut before = String::new();
+    while quiet_since.elapsed() < Duration::from_millis(500) && Instant::now() < until {
+        let now = fs::read_to_string("/proc/diskstats")?;
+        if now != before {
+            (before, quiet_since) = (now, Instant::now());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
-/// Fills the page cache with a file that is never written to the disk, and gives that up: on virtual machines memory that
-/// was free for a second or two is with the host, and whoever writes first would pay for its coming back (here 1.3 s for
-/// a GiB, several times what the write itself takes).
+/// Fills the page cache with a file of holes, for which the disk is not asked, and gives that up: on virtual machines
+/// memory that was free for a second or two is with the host, and whoever writes first would pay for its coming back (here
+/// 1.3 s for a GiB, several times what the write itself takes).
 fn touch_memory(base: &Path, mib: usize) -> Result<(), Failure> {
     let path = base.join("memory");
-    let mut file = fs::File::create(&path)?;
-    let block = vec![1u8; 1 << 20];
-    for _ in 0..mib {
-        file.write_all(&block)?;
-    }
+    let mut file = fs::File::options().create_new(true).read(true).write(true).open(&path)?;
+    file.set_len(u64::try_from(mib)? << 20)?;
+    let mut block = vec![0; 1 << 20];
+    while file.read(&mut block)? > 0 {}
     drop(file);
     Ok(fs::remove_file(path)?)
 }
@@ -375,12 +386,18 @@ impl Bench {
     }
 
     fn wait(&self, column: Column, results: &mut Results) -> Result<(), Failure> {
-        if !column.seals() {
+        if !column.seals() && column != Column::Native {
             return Ok(());
         }
         let place = self.place(column, Settle::AtOnce)?;
+        touch_memory(&self.base, self.scale.mib * (self.scale.large + 1))?;
         let mut load = self.load();
-        load.arg("starve").arg(place.at().join("mixed"));
+        if column == Column::Native {
+            load.arg("starve-sync")
+        } else {
+            load.arg("starve")
+        };
+        load.arg(place.at().join("mixed"));
         load.args(["--mib", &self.scale.mib.to_string(), "--large", &self.scale.large.to_string()]);
         let told = answer(&mut load)?;
         if told["longest"].is_null() {
@@ -409,7 +426,7 @@ impl Bench {
         sync()?;
         let mut seconds = 0.0;
         for _ in 0..2 {
-            let from = std::time::Instant::now();
+            let from = Instant::now();
             run(Command::new(self.bin.join("sealctl"))
                 .arg("--store")
                 .arg(place.store())
@@ -420,7 +437,7 @@ impl Bench {
         // What reads and hashes the same files without looking for anything else, as many at a time.
         let cores = std::thread::available_parallelism()?.get();
         let files: Vec<PathBuf> = (0..count).map(|n| place.at().join(format!("{n}"))).collect();
-        let from = std::time::Instant::now();
+        let from = Instant::now();
         let hashing: Vec<_> = files
             .chunks(count.div_ceil(cores))
             .map(|files| {

@@ -82,6 +82,7 @@ struct FrozenFile {
 pub fn run(inner: &Inner) {
     while let Some(batch) = inner.hashed.take(|| inner.queue.small_ahead() > 0) {
         let count = batch.len() as u64;
+        let _first = inner.pieces.first();
         let durable = durability::make_durable(inner, batch);
         let frozen = freeze(inner, durable);
         commit(inner, frozen);

@@ -125,12 +125,12 @@ pub fn sync_folder_of(inner: &Inner, path: &RelPath) -> Result<(), Undone> {
     durable::sync_dir(dir).map_err(Undone::Lost)
 }
 
-/// Makes one file and its name durable.
+/// Makes one large file and its name durable, a piece at a time.
 ///
 /// # Errors
 /// [`Undone`].
-pub fn sync_one(inner: &Inner, lease: &Lease, path: &RelPath) -> Result<(), Undone> {
-    durable::sync_file(lease.file()).map_err(Undone::Lost)?;
+pub fn sync_large(inner: &Inner, lease: &Lease, size: u64, path: &RelPath) -> Result<(), Undone> {
+    inner.pieces.sync(lease.file(), size, inner.setup.tree.root()).map_err(Undone::Lost)?;
     sync_folder_of(inner, path)
 }
 
@@ -143,10 +143,11 @@ pub fn hash_and_sync(
     life: &Life,
     epoch: u64,
     lease: &Lease,
+    size: u64,
     path: &RelPath,
 ) -> io::Result<Option<(Content, Result<(), Undone>)>> {
     std::thread::scope(|scope| {
-        let syncing = scope.spawn(|| sync_one(inner, lease, path));
+        let syncing = scope.spawn(|| sync_large(inner, lease, size, path));
         let content = digest::hash_life(lease.file(), life, epoch)?;
         let synced = match syncing.join() {
             Ok(synced) => synced,

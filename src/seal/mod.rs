@@ -17,6 +17,7 @@ mod lives;
 mod marks;
 mod names;
 mod observed;
+mod pieces;
 mod pipeline;
 mod queue;
 mod retain;

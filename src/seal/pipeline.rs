@@ -16,6 +16,7 @@ use super::keys::Keys;
 use super::life::{Failure, Life, LifeState, NotSealed, Outcome, Phase, Waiter, Writer};
 use super::lives::Lives;
 use super::observed::Observed;
+use super::pieces::Pieces;
 use super::queue::Queue;
 use super::timer::Timer;
 use crate::clock::Clock;
@@ -95,6 +96,7 @@ pub(super) struct Inner {
     pub queue: Queue,
     pub timer: Timer,
     pub hashed: Gathering,
+    pub pieces: Pieces,
     /// Files in a batch.
     pub committing: AtomicU64,
 }
@@ -117,6 +119,7 @@ impl Pipeline {
             queue: Queue::default(),
             timer: Timer::default(),
             hashed: Gathering::default(),
+            pieces: Pieces::default(),
             committing: AtomicU64::new(0),
         });
         let mut threads = Vec::new();

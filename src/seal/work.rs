@@ -104,8 +104,8 @@ impl Inner {
             let streamed = stream.and_then(|stream| stream.finish(size));
             if size >= LARGE {
                 let done = match streamed {
-                    Some(content) => Some((content, durability::sync_one(self, &lease, &path))),
-                    None => durability::hash_and_sync(self, life, epoch, &lease, &path).map_err(failed)?,
+                    Some(content) => Some((content, durability::sync_large(self, &lease, size, &path))),
+                    None => durability::hash_and_sync(self, life, epoch, &lease, size, &path).map_err(failed)?,
                 };
                 let Some((content, synced)) = done else { return Ok(None) };
                 if let Err(undone) = synced {
