@@ -61,9 +61,8 @@ pub fn wait_written(file: impl AsFd) -> io::Result<()> {
 /// # Errors
 /// What `sync_file_range(2)` reports for this descriptor: a write-back error, which is told once.
 pub fn write_range(file: impl AsFd, offset: u64, bytes: u64) -> io::Result<()> {
-    let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE
-        | libc::SYNC_FILE_RANGE_WRITE
-        | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    let all =
+        libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
     file_range(file, offset, bytes, all)
 }
 

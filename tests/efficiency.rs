@@ -240,6 +240,21 @@ fn transactions_and_syncs_of_a_thousand_seals() {
     spent.at_most("fsyncs and syncfs of a thousand seals", syncs, 20.0, thousands);
 }
 
+/// So that the sync of a small file meanwhile waits for a piece, not for all of it.
+#[test]
+fn a_large_file_goes_to_the_disk_in_pieces() {
+    for options in [&["-o", "passthrough=on"][..], &["-o", "passthrough=off"]] {
+        let mount = Mount::with("pieces", AT_ONCE, options);
+        let spent = Spent::by(&mount, || {
+            fs::write(mount.path("large"), vec![7; 64 << 20]).expect("write");
+            sealed(&mount, 1);
+        });
+        let syncs = spent.of("durable_fsync");
+        // The file and its folder at the end; before that each piece of 1 to 64 MiB, of 8 at first.
+        assert!((2 + 3..=2 + 64 + 8).contains(&syncs), "{syncs}");
+    }
+}
+
 #[test]
 fn bytes_of_index_and_log() {
     let files = 3000;

@@ -34,7 +34,7 @@ pub struct Scale {
 
 impl Scale {
     pub const FULL: Scale =
-        Scale { mib: 1024, files: 20_000, script_files: 100, tree: 100_000, sets: 32, large: 3, seconds: 2 };
+        Scale { mib: 1024, files: 20_000, script_files: 100, tree: 100_000, sets: 32, large: 2, seconds: 2 };
     pub const QUICK: Scale =
         Scale { mib: 64, files: 1000, script_files: 10, tree: 3000, sets: 3, large: 3, seconds: 1 };
 }

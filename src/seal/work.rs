@@ -105,7 +105,9 @@ impl Inner {
             if size >= LARGE {
                 let done = match streamed {
                     Some(content) => Some((content, durability::sync_large(self, &lease, size, &path))),
-                    None => durability::hash_and_sync(self, life, epoch, &lease, size, &path).map_err(failed)?,
+                    None => {
+                        durability::hash_and_sync(self, life, epoch, &lease, size, &path).map_err(failed)?
+                    }
                 };
                 let Some((content, synced)) = done else { return Ok(None) };
                 if let Err(undone) = synced {
