@@ -95,7 +95,9 @@ impl Row {
             Row::ReaddirCold => "readdir, cold",
             Row::Mixed1 => "64 KiB to 16 MiB files, one writer",
             Row::Mixed16 => "the same, 16 writers",
-            Row::LongestWait => "longest wait of a small seal while large files are hashed",
+            Row::LongestWait => {
+                "longest wait of a small seal while large files are hashed (native: of its fsync while they are synced)"
+            }
             Row::Verify => {
                 "sealctl verify --all, warm (native: openssl dgst -sha256 of the same files, one process a core)"
             }

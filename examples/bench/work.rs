@@ -258,6 +258,7 @@ impl Bench {
             (4, Row::Create4, "create + write + close, four writers"),
         ] {
             let place = self.place(column, Settle::Default)?;
+            touch_memory(&self.base, self.scale.mib)?;
             self.count(&place, workload, files, results, |results| {
                 let told = self.create(&place, files, threads, false)?;
                 results.add(row, column, number(files) / field(&told, "seconds")?);
@@ -277,6 +278,7 @@ impl Bench {
                     (4, Row::Seal4, "the same until sealed, four writers"),
                 ] {
                     let place = self.place(column, Settle::AtOnce)?;
+                    touch_memory(&self.base, self.scale.mib)?;
                     self.count(&place, workload, files, results, |results| {
                         let told = self.create(&place, files, threads, true)?;
                         results.add(row, column, number(files) / field(&told, "sealed")?);
