@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::exit::{Exit, Failure};
-use super::locate::{self, Mount, Target};
+use super::locate::{self, Target};
 use super::render::{Paint, terminal_width};
+use crate::mounts::Mount;
 
 /// The surroundings of a command.
 pub struct Context {

@@ -1,25 +1,12 @@
 //! Which store is meant, and where in it a PATH lies.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::exit::{Exit, Failure};
 use crate::model::RelPath;
-
-/// The type by which the kernel lists our mounts.
-const FS_TYPE: &[u8] = b"fuse.sealfs";
-
-/// A line of `/proc/self/mountinfo`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
-    /// Where it is mounted.
-    pub point: PathBuf,
-    /// Which folder of the file system is mounted there (not the root for a bind mount).
-    pub root: PathBuf,
-    /// The store's absolute path, if it is one of ours.
-    pub store: Option<PathBuf>,
-}
+use crate::mounts::Mount;
 
 /// Where a PATH lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,47 +26,9 @@ pub struct Target {
 /// # Errors
 /// If `/proc` cannot be read.
 pub fn mounts() -> Result<Vec<Mount>, Failure> {
-    let text = std::fs::read("/proc/self/mountinfo").map_err(|error| {
+    crate::mounts::read().map_err(|error| {
         Failure::about("/proc/self/mountinfo", Exit::Failed, format_args!("{error}; is /proc mounted?"))
-    })?;
-    Ok(parse_mounts(&text))
-}
-
-/// Parses `/proc/self/mountinfo` (proc(5)): `id parent dev root point options [tag]* - type source options`.
-#[must_use]
-pub fn parse_mounts(text: &[u8]) -> Vec<Mount> {
-    let parse = |line: &[u8]| -> Option<Mount> {
-        let mut fields = line.split(|byte| *byte == b' ');
-        let (root, point) = (fields.nth(3)?, fields.next()?);
-        fields.find(|field| *field == b"-")?;
-        let (kind, source) = (fields.next()?, fields.next()?);
-        let path = |field| PathBuf::from(OsString::from_vec(unescape(field)));
-        Some(Mount { root: path(root), point: path(point), store: (kind == FS_TYPE).then(|| path(source)) })
-    };
-    text.split(|byte| *byte == b'\n').filter_map(parse).collect()
-}
-
-/// Undoes the kernel's octal escapes (`\040` for a space).
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let (mut out, mut rest) = (Vec::with_capacity(field.len()), field);
-    while let Some((first, tail)) = rest.split_first() {
-        let octal = rest.get(1..4).filter(|_| *first == b'\\').and_then(|digits| {
-            digits.iter().try_fold(0u32, |value, digit| {
-                matches!(digit, b'0'..=b'7').then(|| value * 8 + u32::from(digit - b'0'))
-            })
-        });
-        match octal.and_then(|value| u8::try_from(value).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                rest = &rest[4..];
-            }
-            None => {
-                out.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    out
+    })
 }
 
 /// The mount that an absolute, normal path lies in: the longest mount point above it, the last one of equals.

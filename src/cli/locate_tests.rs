@@ -9,18 +9,13 @@ const INFO: &[u8] = b"\
 garbage\n";
 
 fn at(given: &str, store: Option<&str>) -> Result<(String, String, Option<PathBuf>), Failure> {
-    let found = target(Path::new(given), store.map(Path::new), &parse_mounts(INFO))?;
+    let found = target(Path::new(given), store.map(Path::new), &crate::mounts::parse(INFO))?;
     Ok((found.store.display().to_string(), found.path.to_string(), found.full))
 }
 
 #[test]
-fn mountinfo_is_parsed_with_its_escapes() {
-    let mounts = parse_mounts(INFO);
-    assert_eq!(mounts.len(), 5);
-    assert_eq!(mounts[1].store.as_deref(), Some(Path::new("/var/lib/my store")));
-    assert_eq!(mounts[3].root, Path::new("/releases"));
-    assert_eq!(mounts[0].store, None);
-    assert_eq!(unescape(br"a\134b\04c\400\"), br"a\b\04c\400\");
+fn a_store_is_found_where_all_of_it_is_mounted() {
+    let mounts = crate::mounts::parse(INFO);
     assert_eq!(point_of(&mounts, Path::new("/var/lib/my store")), Some(PathBuf::from("/srv/art")));
     assert_eq!(point_of(&mounts, Path::new("/var/lib/none")), None);
 }
@@ -53,7 +48,7 @@ fn with_a_store_a_path_is_from_the_mounts_root() {
 
 #[test]
 fn without_a_path_the_current_folder_tells() {
-    let mounts = parse_mounts(INFO);
+    let mounts = crate::mounts::parse(INFO);
     let found = here(Some(Path::new("/var/lib/other")), &mounts).unwrap();
     assert_eq!((found.path.is_root(), found.full), (true, Some(PathBuf::from("/srv/art2"))));
     assert_eq!(here(None, &mounts).unwrap_err().exit, Exit::Usage);

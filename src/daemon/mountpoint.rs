@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::StartError;
 use super::args::Options;
+use crate::mounts::Mount;
 
 /// Checks the mount point and answers its absolute path. A dead mount that a killed daemon left is cleared.
 pub fn check(path: &Path, store: &Path, options: &Options) -> Result<PathBuf, StartError> {
@@ -23,9 +24,7 @@ pub fn check(path: &Path, store: &Path, options: &Options) -> Result<PathBuf, St
     if absolute.starts_with(store) || store.starts_with(&absolute) {
         return Err(failed("store and mount point must not lie in one another"));
     }
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mounted = mounts.lines().filter_map(|line| line.split(' ').nth(4)).any(|at| unescape(at) == absolute);
-    if mounted {
+    if mounts().iter().any(|mount| mount.point == absolute) {
         return Err(failed("something is mounted here already; unmount it first, or choose another folder"));
     }
     let mut entries = fs::read_dir(&absolute).map_err(|error| failed(&error.to_string()))?;
@@ -37,22 +36,18 @@ pub fn check(path: &Path, store: &Path, options: &Options) -> Result<PathBuf, St
 
 /// Whether the store at this absolute path is mounted anywhere.
 pub fn is_mounted(store: &Path) -> bool {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    mounts.lines().any(|line| {
-        let source = line.split_once(" - fuse.sealfs ").and_then(|(_, rest)| rest.split(' ').next());
-        source.is_some_and(|source| unescape(source) == store)
-    })
+    mounts().iter().any(|mount| mount.store.as_deref() == Some(store))
 }
 
 /// Device number of what sealfs has mounted at this absolute path. Nothing is asked of the mount itself: a worker that
 /// waits for its own answer can never end once the thread that was to give it is gone.
 pub fn device_of(at: &Path) -> Option<(u32, u32)> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let last = mounts.lines().rfind(|line| {
-        line.contains(" - fuse") && line.split(' ').nth(4).is_some_and(|point| unescape(point) == at)
-    })?;
-    let (major, minor) = last.split(' ').nth(2)?.split_once(':')?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
+    mounts().iter().rfind(|mount| mount.store.is_some() && mount.point == at).map(|mount| mount.device)
+}
+
+/// None where `/proc` cannot be read: the kernel still refuses what is wrong.
+fn mounts() -> Vec<Mount> {
+    crate::mounts::read().unwrap_or_default()
 }
 
 fn clear_dead(path: &Path) -> Result<(), StartError> {
@@ -66,27 +61,4 @@ fn clear_dead(path: &Path) -> Result<(), StartError> {
             let what = format!("a dead mount is in the way and cannot be cleared: {error}");
             StartError::failed(format!("{}: {what}; try 'umount -l {}'", path.display(), path.display()))
         })
-}
-
-/// Decodes the octal escapes of mountinfo (proc(5)).
-fn unescape(text: &str) -> PathBuf {
-    use std::os::unix::ffi::OsStringExt;
-    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
-    while let Some((first, tail)) = rest.split_first() {
-        let code = (*first == b'\\')
-            .then(|| tail.get(..3))
-            .flatten()
-            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        match code {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &tail[3..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    PathBuf::from(std::ffi::OsString::from_vec(bytes))
 }

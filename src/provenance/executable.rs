@@ -10,7 +10,10 @@ use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 
 use crate::crypto::Hasher;
 use crate::model::Digest;
+use crate::mounts;
 
+/// `FUSE_SUPER_MAGIC` (`statfs(2)`): opening a file there may wait for ever, and on our own mount for ourselves.
+const FUSE: i64 = 0x6573_5546;
 /// No executable above this is hashed (bytes).
 const MOST: u64 = 1 << 30;
 /// Executables remembered.
@@ -44,7 +47,11 @@ impl Executables {
         if let Some(digest) = self.known.lock().get(&identity) {
             return Ok(*digest);
         }
-        if is_fuse(device) {
+        // One in another mount namespace is not among the mounts here; its own daemon is asked, not ours.
+        #[expect(clippy::useless_conversion, reason = "the type differs between targets")]
+        let elsewhere =
+            || rustix::fs::fstatfs(&found).map_or(true, |system| i64::from(system.f_type) == FUSE);
+        if is_fuse(device) || elsewhere() {
             return Err("on a FUSE file system, which is not opened");
         }
         if identity.2 > MOST {
@@ -61,14 +68,9 @@ impl Executables {
     }
 }
 
-/// Whether a device is a FUSE file system that is mounted here: opening a file there may wait for ever.
-fn is_fuse((major, minor): (u32, u32)) -> bool {
-    let device = format!("{major}:{minor}");
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    mounts.lines().any(|line| {
-        line.split(' ').nth(2) == Some(device.as_str())
-            && line.split_once(" - ").is_some_and(|(_, rest)| rest.starts_with("fuse"))
-    })
+/// Whether a device is a FUSE file system that is mounted here, or not known not to be.
+fn is_fuse(device: (u32, u32)) -> bool {
+    mounts::read().map_or(true, |mounts| mounts.iter().any(|mount| mount.fuse && mount.device == device))
 }
 
 fn hash(file: File) -> Result<Digest, &'static str> {
