@@ -110,14 +110,9 @@ enum Load {
         mib: usize,
         #[arg(long)]
         large: usize,
-    },
-    /// The same without seals: how long the sync of a small file takes while large ones are synced
-    StarveSync {
-        dir: PathBuf,
+        /// Without seals: how long its sync takes while the large ones are synced
         #[arg(long)]
-        mib: usize,
-        #[arg(long)]
-        large: usize,
+        sync: bool,
     },
     /// How fast one core hashes
     Sha,
@@ -137,8 +132,7 @@ fn main() {
         Load::Stat { dir, files } => stat_all(&dir, files),
         Load::Readdir { dir, files } => list_all(&dir, files),
         Load::Mixed { dir, writers, sets } => mixed(&dir, writers, sets),
-        Load::Starve { dir, mib, large } => starve(&dir, mib, large),
-        Load::StarveSync { dir, mib, large } => starve_sync(&dir, mib, large),
+        Load::Starve { dir, mib, large, sync } => starve(&dir, mib, large, sync),
         Load::Sha => Ok(sha()),
     };
     match outcome {
@@ -406,58 +400,44 @@ fn is_sealed(path: &Path) -> bool {
         .is_ok_and(|length| &value[..length] == b"sealed")
 }
 
-fn starve(dir: &Path, mib: usize, large: usize) -> Outcome {
-    let large = starving(dir, mib, large)?;
-    let mut waits = Vec::new();
-    while !large.iter().all(|path| is_sealed(path)) {
-        let path = dir.join(format!("small-{}", waits.len()));
-        let small = noise(waits.len(), 4096);
-        let from = Instant::now();
-        fs::write(&path, small)?;
-        fs::read(sidecar(&path))?;
-        waits.push(from.elapsed().as_secs_f64());
-    }
-    Ok(starved(waits))
-}
-
-fn starve_sync(dir: &Path, mib: usize, large: usize) -> Outcome {
-    let large = starving(dir, mib, large)?;
-    let syncing: Vec<_> = large
-        .into_iter()
-        .map(|path| std::thread::spawn(move || File::open(path).and_then(|file| file.sync_all())))
-        .collect();
-    let mut waits = Vec::new();
-    while !syncing.iter().all(std::thread::JoinHandle::is_finished) {
-        let path = dir.join(format!("small-{}", waits.len()));
-        let small = noise(waits.len(), 4096);
-        let from = Instant::now();
-        let mut file = File::create(path)?;
-        file.write_all(&small)?;
-        file.sync_all()?;
-        waits.push(from.elapsed().as_secs_f64());
-    }
-    for thread in syncing {
-        thread.join().map_err(|_| "a thread panicked")??;
-    }
-    Ok(starved(waits))
-}
-
-/// Writes the large files.
-fn starving(dir: &Path, mib: usize, large: usize) -> io::Result<Vec<PathBuf>> {
+fn starve(dir: &Path, mib: usize, large: usize, sync: bool) -> Outcome {
     fs::create_dir_all(dir)?;
     let large: Vec<PathBuf> = (0..large).map(|n| dir.join(format!("large-{n}"))).collect();
     for path in &large {
         write_blocks(path, mib, 1 << 20)?;
     }
-    Ok(large)
-}
-
-/// What is told of waits, in seconds; `at`: which of them was the longest.
-fn starved(mut waits: Vec<f64>) -> Value {
+    let sync_one = |path: PathBuf| std::thread::spawn(move || File::open(path)?.sync_all());
+    let syncing: Vec<_> = large.iter().filter(|_| sync).cloned().map(sync_one).collect();
+    let over = || {
+        if sync {
+            syncing.iter().all(std::thread::JoinHandle::is_finished)
+        } else {
+            large.iter().all(|path| is_sealed(path))
+        }
+    };
+    let mut waits = Vec::new();
+    while !over() {
+        let path = dir.join(format!("small-{}", waits.len()));
+        let small = noise(waits.len(), 4096);
+        let from = Instant::now();
+        let mut file = File::create(&path)?;
+        file.write_all(&small)?;
+        if sync {
+            file.sync_all()?;
+        } else {
+            drop(file);
+            fs::read(sidecar(&path))?;
+        }
+        waits.push(from.elapsed().as_secs_f64());
+    }
+    for thread in syncing {
+        thread.join().map_err(|_| "a thread panicked")??;
+    }
+    // Which of them was the longest tells a beginning from what comes again and again.
     let at = waits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(n, _)| n);
     waits.sort_by(f64::total_cmp);
     let part = |part: usize| waits.get((waits.len() * part / 100).min(waits.len().saturating_sub(1)));
-    json!({ "files": waits.len(), "p50": part(50), "p99": part(99), "longest": waits.last(), "at": at })
+    Ok(json!({ "files": waits.len(), "p50": part(50), "p99": part(99), "longest": waits.last(), "at": at }))
 }
 
 fn sha() -> Value {

@@ -33,6 +33,7 @@ pub struct Scale {
 }
 
 impl Scale {
+    /// Two large files: with a third the kernel begins to write by itself (`vm.dirty_background_ratio`), here.
     pub const FULL: Scale =
         Scale { mib: 1024, files: 20_000, script_files: 100, tree: 100_000, sets: 32, large: 2, seconds: 2 };
     pub const QUICK: Scale =
@@ -168,7 +169,7 @@ impl Bench {
         }
         let mib = self.scale.mib;
         let place = self.place(column, Settle::Default)?;
-        touch_memory(&self.base, mib + mib / 4)?;
+        touch_memory(&self.base, mib * 5 / 4)?;
         let file = place.at().join("large");
         self.count(&place, "write a large file", 1, results, |results| {
             let mut load = self.load();
@@ -394,12 +395,10 @@ impl Bench {
         let place = self.place(column, Settle::AtOnce)?;
         touch_memory(&self.base, self.scale.mib * (self.scale.large + 1))?;
         let mut load = self.load();
+        load.arg("starve").arg(place.at().join("mixed"));
         if column == Column::Native {
-            load.arg("starve-sync")
-        } else {
-            load.arg("starve")
-        };
-        load.arg(place.at().join("mixed"));
+            load.arg("--sync");
+        }
         load.args(["--mib", &self.scale.mib.to_string(), "--large", &self.scale.large.to_string()]);
         let told = answer(&mut load)?;
         if told["longest"].is_null() {
