@@ -45,6 +45,15 @@ fn failed(what: impl std::fmt::Display, error: impl std::fmt::Display) -> StartE
     StartError::failed(format!("{what}: {error}"))
 }
 
+/// Nothing can be closed safely without the journal, and nothing in it can be given up for room.
+fn journal_failed(layout: &Layout, error: &std::io::Error) -> StartError {
+    let what = match error.kind() {
+        std::io::ErrorKind::StorageFull => "the disk is full, free some room outside of the store: ",
+        _ => "",
+    };
+    failed(layout.journal().display(), format_args!("{what}{error}"))
+}
+
 /// What every process of sealfs that serves does first.
 pub fn begin_process() -> Result<(), StartError> {
     let filter = EnvFilter::try_from_env("SEALFS_LOG").unwrap_or_else(|_| EnvFilter::new("info,fuser=error"));
@@ -286,7 +295,7 @@ fn build(
     }
 
     let boot = SystemTime.boot_id();
-    let journal = Journal::read(&layout.journal(), &boot).map_err(|error| failed("journal", error))?;
+    let journal = Journal::read(&layout.journal(), &boot).map_err(|error| journal_failed(layout, &error))?;
     let rebooted = journal.is_none();
     let mut files = recover::known(journal, &index).map_err(read)?;
     if rebooted {
@@ -301,7 +310,7 @@ fn build(
     }
     let kept = files.iter().cloned().collect();
     let journal =
-        Journal::start(&layout.journal(), &boot, &kept).map_err(|error| failed("journal", error))?;
+        Journal::start(&layout.journal(), &boot, &kept).map_err(|error| journal_failed(layout, &error))?;
 
     let tree = Arc::new(tree);
     let (clock, policy, keys) = (Arc::new(clock), Arc::new(Current::new(policy)), Arc::new(keys));

@@ -1,9 +1,9 @@
 //! One daemon a store.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -57,9 +57,30 @@ impl StoreLock {
             let holder = if holder.is_empty() { "another process" } else { holder };
             return Err(LockError::Busy(holder.to_owned()));
         }
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{who}")?;
+        // Over what the last one left, in its block: a full disk has no other. Word is for messages; the lock holds without.
+        let line = format!("{who}\n");
+        if let Err(error) =
+            file.write_all_at(line.as_bytes(), 0).and_then(|()| file.set_len(line.len() as u64))
+        {
+            tracing::debug!(%error, "who has the store could not be written down");
+        }
         Ok(StoreLock { file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_it_is_written_over_who_had_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(&dir.path().join("store")).unwrap();
+        drop(StoreLock::take(&layout, "a daemon with a long name").unwrap());
+        let lock = StoreLock::take(&layout, "another").unwrap();
+        assert_eq!(std::fs::read_to_string(layout.lock()).unwrap(), "another\n");
+        let busy = StoreLock::take(&layout, "a third").unwrap_err();
+        assert!(busy.to_string().contains("in use by another"), "{busy}");
+        drop(lock);
     }
 }
