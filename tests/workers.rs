@@ -87,7 +87,8 @@ impl KilledAt {
 
 impl Drop for KilledAt {
     fn drop(&mut self) {
-        let _ = rustix::process::kill_process(Pid::from_child(&self.0), Signal::INT);
+        // Not asked to let go: it would wait for each thread by itself, also for one that dies only after the others.
+        let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
