@@ -16,7 +16,8 @@ use crate::store::{Handover, Live, LiveHandle, LiveKind, Shards};
 
 /// `FUSE_DEV_IOC_BACKING_CLOSE` of linux/fuse.h: `_IOW(229, 2, uint32_t)`.
 const BACKING_CLOSE: libc::c_ulong = 0x4004_e502;
-/// Threads that may each have registered one backing file and died before that was kept.
+/// Numbers after the last kept one among which one may be registered: workers that probe whether the kernel takes backing
+/// files use some up.
 const UNKEPT: u32 = 64;
 
 /// Whether the kernel takes a backing file here.
@@ -48,14 +49,15 @@ pub struct Backings {
     handover: Arc<Handover>,
     /// Number, and how many handles; 0: none yet, since the worker died that was to register it.
     open: Shards<(u32, u64)>,
-    /// Held while a number is given back: whoever takes over knows of one that may not have been.
-    giving_back: Mutex<()>,
+    /// Held while a number is registered or given back and that is kept: whoever takes over finds the last one of each.
+    /// A lower number that is kept later than a higher one would be found by nobody.
+    in_order: Mutex<()>,
 }
 
 impl Backings {
     /// None yet.
     pub fn new(handover: Arc<Handover>) -> Self {
-        Backings { device: OnceLock::new(), handover, open: Shards::default(), giving_back: Mutex::default() }
+        Backings { device: OnceLock::new(), handover, open: Shards::default(), in_order: Mutex::default() }
     }
 
     /// The device they are registered with.
@@ -106,6 +108,7 @@ impl Backings {
             *handles += 1;
             return Ok(*id);
         }
+        let _alone = self.in_order.lock();
         // What is written through it is written with the credentials that this thread has now.
         let id = crate::store::room::without(|| BackingId::create_raw(device, file))?;
         self.handover.backing(ino, id);
@@ -123,7 +126,7 @@ impl Backings {
                 if let Some(device) = self.device.get()
                     && *id != 0
                 {
-                    let _alone = self.giving_back.lock();
+                    let _alone = self.in_order.lock();
                     // In this order: a number that is gone must not be taken for one that can be used. The last
                     // one is given back again by whoever takes over.
                     self.handover.backing(ino, 0);
