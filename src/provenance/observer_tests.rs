@@ -1,4 +1,4 @@
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 
 use super::*;
@@ -13,14 +13,18 @@ struct Running(Child);
 impl Running {
     fn start(script: &str) -> Self {
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", script, "name", "--token=hunter2"]).stdin(Stdio::piped());
+        let script = format!("echo; {script}");
+        command.args(["-c", &script, "name", "--token=hunter2"]).stdin(Stdio::piped()).stdout(Stdio::piped());
         command.env_clear().env("PATH", std::env::var("PATH").unwrap_or_default());
         command
             .env("GITHUB_SHA", "0".repeat(40))
             .env("GITHUB_ACTIONS", "true")
             .env("GITHUB_TOKEN", "hunter2");
         command.env("OWN", "1").env("PRIVATE", "hunter2");
-        Running(command.spawn().unwrap())
+        let mut child = command.spawn().unwrap();
+        // spawn() returns while execve(2) still lays out the program, which a look would take for another one later.
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        Running(child)
     }
 }
 
