@@ -174,12 +174,6 @@ fn sidecar(path: &Path) -> PathBuf {
     name.into()
 }
 
-fn write_blocks(path: &Path, mib: usize, block: usize) -> io::Result<()> {
-    // More than the caches of a core hold, so that the source is memory for everybody.
-    let source = noise(mib, 64 << 20);
-    write_from(path, &source, mib << 20, block)
-}
-
 fn write_from(path: &Path, source: &[u8], bytes: usize, block: usize) -> io::Result<()> {
     let mut file = File::create(path)?;
     let mut left = bytes;
@@ -403,18 +397,25 @@ fn is_sealed(path: &Path) -> bool {
 fn starve(dir: &Path, mib: usize, large: usize, sync: bool) -> Outcome {
     fs::create_dir_all(dir)?;
     let large: Vec<PathBuf> = (0..large).map(|n| dir.join(format!("large-{n}"))).collect();
-    for path in &large {
-        write_blocks(path, mib, 1 << 20)?;
-    }
-    let sync_one = |path: PathBuf| std::thread::spawn(move || File::open(path)?.sync_all());
-    let syncing: Vec<_> = large.iter().filter(|_| sync).cloned().map(sync_one).collect();
-    let over = || {
-        if sync {
-            syncing.iter().all(std::thread::JoinHandle::is_finished)
-        } else {
-            large.iter().all(|path| is_sealed(path))
+    let source = noise(mib, 64 << 20);
+    let paths = large.clone();
+    let (closed, first) = std::sync::mpsc::channel();
+    let writing = std::thread::spawn(move || {
+        let mut syncing = Vec::new();
+        for path in paths {
+            write_from(&path, &source, mib << 20, 1 << 20)?;
+            let _ = closed.send(());
+            if sync {
+                syncing.push(std::thread::spawn(move || File::open(path)?.sync_all()));
+            }
         }
-    };
+        syncing
+            .into_iter()
+            .try_for_each(|thread| thread.join().unwrap_or_else(|_| Err(io::Error::other("panicked"))))
+    });
+    // From here on there is something large to be sealed, and more of it comes.
+    first.recv()?;
+    let over = || writing.is_finished() && (sync || large.iter().all(|path| is_sealed(path)));
     let mut waits = Vec::new();
     while !over() {
         let path = dir.join(format!("small-{}", waits.len()));
@@ -430,9 +431,7 @@ fn starve(dir: &Path, mib: usize, large: usize, sync: bool) -> Outcome {
         }
         waits.push(from.elapsed().as_secs_f64());
     }
-    for thread in syncing {
-        thread.join().map_err(|_| "a thread panicked")??;
-    }
+    writing.join().map_err(|_| "a thread panicked")??;
     // Which of them was the longest tells a beginning from what comes again and again.
     let at = waits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(n, _)| n);
     waits.sort_by(f64::total_cmp);

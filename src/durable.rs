@@ -41,9 +41,10 @@ pub fn sync_dir(dir: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::fsync(dir)?)
 }
 
-/// Begins to write a file back, without waiting: what is synced afterwards is on its way by then. Promises nothing.
-pub fn begin_writing(file: impl AsFd) {
-    let _ = file_range(file, 0, 0, libc::SYNC_FILE_RANGE_WRITE);
+/// Begins to write a part of a file back (`bytes` 0: all from `offset` on), without waiting: what is synced afterwards is
+/// on its way by then. Promises nothing, and takes no error away from whoever syncs.
+pub fn begin_writing(file: impl AsFd, offset: u64, bytes: u64) {
+    let _ = file_range(file, offset, bytes, libc::SYNC_FILE_RANGE_WRITE);
 }
 
 /// Waits for write-back of this file that is under way and reports an error that belongs to this file.

@@ -6,9 +6,10 @@ mod harness;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use harness::{Mount, eventually};
 use sealfs::control::client::Client;
@@ -252,6 +253,31 @@ fn a_large_file_goes_to_the_disk_in_pieces() {
         let syncs = spent.of("durable_fsync");
         // The file and its folder at the end; before that each piece of 1 to 64 MiB, of 8 at first.
         assert!((2 + 3..=2 + 64 + 8).contains(&syncs), "{syncs}");
+    }
+}
+
+/// So that its seal has less to wait for. What is not to be sealed stays in memory as long as the kernel likes.
+#[test]
+fn a_large_file_begins_its_way_while_it_is_written() {
+    let rule = "[[rule]]\nmatch = [\"**/*.tmp\"]\nseal = \"never\"\n";
+    for options in [&["-o", "passthrough=on"][..], &["-o", "passthrough=off"]] {
+        let mount = Mount::with("early", &format!("{AT_ONCE}{rule}"), options);
+        eventually("a store that has just begun is quiet", || {
+            Spent::by(&mount, || std::thread::sleep(Duration::from_secs(1))).of("durable_fsync") == 0
+        });
+        for (name, early) in [("large.tmp", false), ("large", true)] {
+            let mut open = None;
+            let spent = Spent::by(&mount, || {
+                let mut file = fs::File::create(mount.path(name)).expect("create");
+                file.write_all(&vec![7; 64 << 20]).expect("write");
+                // Looked at every half second at least.
+                std::thread::sleep(Duration::from_secs(2));
+                open = Some(file);
+            });
+            assert_eq!(spent.of("durable_fsync") > 0, early, "{name}: {}", spent.of("durable_fsync"));
+            assert_eq!(spent.of("index_seals"), 0, "{name}");
+        }
+        sealed(&mount, 1);
     }
 }
 

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::StartError;
 use crate::ledger::Exporter;
 use crate::seal::Keys;
+use crate::seal::urgent::urgent;
 use crate::vfs::Vfs;
 
 /// Commits of this time share a checkpoint.
@@ -36,7 +37,10 @@ pub fn start(exporter: Arc<Exporter>, vfs: &Arc<Vfs>, error: ExportError) -> Res
     let keys = Arc::clone(&parts.keys);
     let thread = std::thread::Builder::new()
         .name("log-export".to_owned())
-        .spawn(move || run(&exporter, &keys, &commits, &stopped, &error))
+        .spawn(move || {
+            urgent(false);
+            run(&exporter, &keys, &commits, &stopped, &error);
+        })
         .map_err(|error| StartError::failed(format!("thread: {error}")))?;
     Ok(Exporting { stop, thread })
 }

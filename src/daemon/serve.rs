@@ -27,7 +27,7 @@ use crate::ledger::{Change, Exporter, Index, check_rollback, log_keys};
 use crate::model::Origin;
 use crate::policy::{Current, Policy};
 use crate::provenance::{self, Observer, Settings};
-use crate::seal::{Journal, Life, Lives, Pipeline, Setup};
+use crate::seal::{Journal, Life, Lives, Pipeline, Setup, urgent};
 use crate::store::{self, Abilities, Layout, LockError, Places, Reserve, StoreLock, SystemNames, Tree};
 use crate::vfs::{CacheEvent, Notes, NotesInbox, Parts, Refusals, Vfs};
 
@@ -58,6 +58,7 @@ fn journal_failed(layout: &Layout, error: &std::io::Error) -> StartError {
 pub fn begin_process() -> Result<(), StartError> {
     let filter = EnvFilter::try_from_env("SEALFS_LOG").unwrap_or_else(|_| EnvFilter::new("info,fuser=error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    urgent::begin();
     ignore_lease_breaks();
     raise_descriptors();
     keep_descriptors();

@@ -70,7 +70,7 @@ fn sync_together(inner: &Inner, batch: &[HashedFile]) -> Vec<Done> {
 fn sync_each(inner: &Inner, batch: &[HashedFile]) -> Vec<Done> {
     let paths: Vec<RelPath> = batch.iter().map(HashedFile::path).collect();
     for lease in batch.iter().filter_map(HashedFile::lease) {
-        durable::begin_writing(lease.file());
+        durable::begin_writing(lease.file(), 0, 0);
     }
     let synced = in_parallel(batch, |file| match file.lease() {
         Some(lease) => durable::sync_file(lease.file()).map_err(Undone::Lost),

@@ -8,6 +8,7 @@ mod attest;
 mod commit;
 mod digest;
 mod durability;
+mod early;
 mod gather;
 mod journal;
 mod keys;
@@ -26,6 +27,7 @@ mod settle;
 mod timer;
 mod trace;
 pub mod trust;
+pub mod urgent;
 mod work;
 
 pub use attest::{AttestError, attest};

@@ -13,29 +13,68 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::durable;
 
-/// How long a piece may take; one that takes longer is followed by a shorter one.
-const LONG: Duration = Duration::from_millis(20);
-/// A piece that takes less is followed by a longer one.
-const SHORT: Duration = Duration::from_millis(8);
+/// How long a piece may take while there are small seals, and while there are none: then the next one waits a little
+/// longer, but the disk does more, for a flush costs milliseconds whatever its length. One that takes longer is followed
+/// by a shorter one, one that takes less than half of it by a longer one.
+const LONG: [Duration; 2] = [Duration::from_millis(12), Duration::from_millis(20)];
+/// How long after the last batch there are small seals.
+const LATELY: Duration = Duration::from_secs(1);
+/// A piece that takes less was not written: it was on the disk already.
+const NOTHING: Duration = Duration::from_millis(1);
 /// Bytes a piece: at first, at least, at most.
 const FIRST: u64 = 8 << 20;
 const LEAST: u64 = 1 << 20;
 const MOST: u64 = 64 << 20;
 /// How long a piece waits for batches: small seals without end do not keep a large one from the disk.
-const YIELD: Duration = Duration::from_millis(20);
+const YIELD: Duration = Duration::from_millis(60);
+
+/// Batches of seals.
+#[derive(Default)]
+struct Batches {
+    under_way: usize,
+    last: Option<Instant>,
+}
 
 /// Who may use the disk next.
 pub struct Pieces {
-    /// Held by the piece that is on its way: bytes of the next one.
-    next: Mutex<u64>,
-    /// Batches under way.
-    batches: Mutex<usize>,
+    /// Held by the piece that is on its way: bytes of the next one, as in [`LONG`].
+    next: Mutex<[u64; 2]>,
+    batches: Mutex<Batches>,
     none: Condvar,
 }
 
 impl Default for Pieces {
     fn default() -> Self {
-        Pieces { next: Mutex::new(FIRST), batches: Mutex::new(0), none: Condvar::new() }
+        Pieces { next: Mutex::new([FIRST; 2]), batches: Mutex::default(), none: Condvar::new() }
+    }
+}
+
+/// A piece that has the disk.
+struct Turn<'a> {
+    next: MutexGuard<'a, [u64; 2]>,
+    /// Which of the two lengths.
+    quiet: usize,
+    from: Instant,
+}
+
+impl Turn<'_> {
+    fn bytes(&self, left: u64) -> u64 {
+        self.next[self.quiet].min(left)
+    }
+
+    /// So many bytes took until now: how long the next piece is.
+    fn learn(&mut self, bytes: u64) {
+        let (took, long, next) = (self.from.elapsed(), LONG[self.quiet], &mut self.next[self.quiet]);
+        if took > long {
+            *next = (bytes / 2).max(LEAST);
+        } else if took < long / 2 && bytes == *next {
+            *next = (bytes * 2).min(MOST);
+        }
+    }
+
+    /// Whoever waits is next.
+    fn over(self) {
+        MutexGuard::unlock_fair(self.next);
     }
 }
 
@@ -45,8 +84,9 @@ pub struct First<'a>(&'a Pieces);
 impl Drop for First<'_> {
     fn drop(&mut self) {
         let mut batches = self.0.batches.lock();
-        *batches -= 1;
-        if *batches == 0 {
+        batches.under_way -= 1;
+        batches.last = Some(Instant::now());
+        if batches.under_way == 0 {
             self.0.none.notify_all();
         }
     }
@@ -55,7 +95,7 @@ impl Drop for First<'_> {
 impl Pieces {
     /// A batch of seals goes first.
     pub fn first(&self) -> First<'_> {
-        *self.batches.lock() += 1;
+        self.batches.lock().under_way += 1;
         First(self)
     }
 
@@ -67,27 +107,51 @@ impl Pieces {
     pub fn sync(&self, file: impl AsFd, size: u64, folder: impl AsFd) -> io::Result<()> {
         let mut done = 0;
         while done < size {
-            let mut next = self.next.lock();
-            self.let_pass();
-            let (bytes, from) = ((*next).min(size - done), Instant::now());
+            let mut turn = self.turn();
+            let bytes = turn.bytes(size - done);
             durable::write_range(&file, done, bytes)?;
-            durable::sync_dir(&folder)?;
-            done += bytes;
-            let took = from.elapsed();
-            if took > LONG {
-                *next = (bytes / 2).max(LEAST);
-            } else if took < SHORT && bytes == *next {
-                *next = (bytes * 2).min(MOST);
+            // Where it was on the disk already, nothing is to be flushed, and nothing is learnt about the disk.
+            if turn.from.elapsed() > NOTHING {
+                durable::sync_dir(&folder)?;
+                turn.learn(bytes);
             }
-            MutexGuard::unlock_fair(next);
+            done += bytes;
+            turn.over();
         }
         durable::sync_file(file)
     }
 
-    fn let_pass(&self) {
+    /// Begins to write the next piece of a file that may still grow, from `offset` on, and answers its bytes. What the
+    /// file itself has to tell is left to [`Pieces::sync`]; `failed` is told of an error of the flush, which nobody else
+    /// will hear of, before another piece goes; then there is no answer.
+    pub fn begin(
+        &self,
+        file: impl AsFd,
+        offset: u64,
+        size: u64,
+        folder: impl AsFd,
+        failed: impl FnOnce(&io::Error),
+    ) -> Option<u64> {
+        let mut turn = self.turn();
+        let bytes = turn.bytes(size.saturating_sub(offset));
+        durable::begin_writing(&file, offset, bytes);
+        let flushed = durable::sync_dir(&folder);
+        match &flushed {
+            Ok(()) => turn.learn(bytes),
+            Err(error) => failed(error),
+        }
+        turn.over();
+        flushed.ok().map(|()| bytes)
+    }
+
+    /// Waits until no other piece is on its way, and no batch, or for long enough.
+    fn turn(&self) -> Turn<'_> {
+        let next = self.next.lock();
         let until = Instant::now() + YIELD;
         let mut batches = self.batches.lock();
-        while *batches > 0 && !self.none.wait_until(&mut batches, until).timed_out() {}
+        while batches.under_way > 0 && !self.none.wait_until(&mut batches, until).timed_out() {}
+        let quiet = batches.under_way == 0 && batches.last.is_none_or(|last| last.elapsed() > LATELY);
+        Turn { next, quiet: usize::from(quiet), from: Instant::now() }
     }
 }
 
@@ -112,15 +176,34 @@ mod tests {
         let first = pieces.first();
         assert!(two_pieces(&pieces) >= 2 * YIELD, "it did not wait");
         drop(first);
-        assert_eq!(*pieces.batches.lock(), 0);
+        assert_eq!(pieces.batches.lock().under_way, 0);
         assert!(two_pieces(&pieces) < 2 * YIELD, "it waited for nobody");
     }
 
     #[test]
     fn a_piece_that_takes_little_is_followed_by_a_longer_one() {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let folder = std::fs::File::open(dir.path()).unwrap();
+        let file = std::fs::File::create(dir.path().join("f")).unwrap();
         let pieces = Pieces::default();
-        two_pieces(&pieces);
-        assert!(*pieces.next.lock() > FIRST);
+        let begin = |size| pieces.begin(&file, 0, size, &folder, |error| panic!("{error}"));
+        assert_eq!(begin(3 * FIRST), Some(FIRST));
+        assert_eq!(begin(3 * FIRST), Some(2 * FIRST));
+        assert_eq!(begin(3 * FIRST), Some(3 * FIRST));
+        drop(pieces.first());
+        // Small seals lately: a length of their own.
+        assert_eq!(begin(3 * FIRST), Some(FIRST));
+    }
+
+    #[test]
+    fn a_flush_that_fails_is_told_before_the_next_piece() {
+        let (socket, _end) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (pieces, told) = (Pieces::default(), std::cell::Cell::new(false));
+        let begun = pieces.begin(&socket, 0, 1, &socket, |_| {
+            assert!(pieces.next.try_lock().is_none());
+            told.set(true);
+        });
+        assert!(begun.is_none() && told.get() && pieces.next.try_lock().is_some());
     }
 
     #[test]

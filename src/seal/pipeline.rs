@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::commit;
+use super::early::{self, Early};
 use super::gather::Gathering;
 use super::journal::Journal;
 use super::keys::Keys;
-use super::life::{Failure, Life, LifeState, NotSealed, Outcome, Phase, Waiter, Writer};
+use super::life::{Life, LifeState, NotSealed, Outcome, Phase, Waiter, Writer};
 use super::lives::Lives;
 use super::observed::Observed;
 use super::pieces::Pieces;
@@ -97,6 +98,7 @@ pub(super) struct Inner {
     pub timer: Timer,
     pub hashed: Gathering,
     pub pieces: Pieces,
+    pub early: Early,
     /// Files in a batch.
     pub committing: AtomicU64,
 }
@@ -109,7 +111,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Starts the threads: a timer, a few hash workers, one committer.
+    /// Starts the threads: a timer, a few hash workers, one that begins to write large files back, one committer.
     ///
     /// # Errors
     /// If a thread cannot be started.
@@ -120,6 +122,7 @@ impl Pipeline {
             timer: Timer::default(),
             hashed: Gathering::default(),
             pieces: Pieces::default(),
+            early: Early::default(),
             committing: AtomicU64::new(0),
         });
         let mut threads = Vec::new();
@@ -130,6 +133,8 @@ impl Pipeline {
         }
         let timed = Arc::clone(&inner);
         threads.push(thread("seal-timer").spawn(move || timed.watch())?);
+        let beginning = Arc::clone(&inner);
+        threads.push(thread("seal-early").spawn(move || early::run(&beginning))?);
         let committing = Arc::clone(&inner);
         let committer = thread("seal-commit").spawn(move || commit::run(&committing))?;
         Ok(Pipeline { inner, threads: Mutex::new(threads), committer: Mutex::new(Some(committer)) })
@@ -183,6 +188,7 @@ impl Pipeline {
         if first {
             state.since = Instant::now();
             self.journal().opened(life.ino, &state.path);
+            self.inner.early.opened(life);
         }
         if marked {
             self.inner.unmark(&state.path);
@@ -205,17 +211,7 @@ impl Pipeline {
     /// A writer was told that its bytes did not reach the disk. That is told once, and what is read now may be what the
     /// disk does not have: the file is torn when it is closed, unless it is written from scratch.
     pub fn sync_failed(&self, life: &Arc<Life>, what: &str) {
-        let mut state = life.lock();
-        if state.over || state.is_frozen() {
-            return;
-        }
-        tracing::error!(path = %state.path, "write-back failed, told to a writer: {what}");
-        state.failure = Some(Failure { what: what.to_owned(), tries: 1, busy: false });
-        state.lost = true;
-        if state.writers.is_empty() {
-            life.disturb(&mut state);
-            self.inner.tear(life, &mut state);
-        }
+        self.inner.sync_failed(life, what);
     }
 
     /// A file goes on as the last worker left it: with its writers, if it had any; `killed`, `last_killed`: what
@@ -234,6 +230,7 @@ impl Pipeline {
         state.killed = killed;
         state.last_flush_killed = last_killed;
         self.journal().opened(ino, &state.path);
+        self.inner.early.opened(&life);
         drop(state);
         life
     }
@@ -459,6 +456,7 @@ impl Pipeline {
     /// Finishes the seals under way and ends the threads. What settles goes on with the next daemon.
     pub fn stop(&self) {
         self.inner.timer.stop();
+        self.inner.early.stop();
         self.inner.queue.stop();
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();

@@ -12,6 +12,7 @@ use super::life::{Failure, Life, LifeState, NotSealed, Phase, Waiter};
 use super::pipeline::Inner;
 use super::queue::LARGE;
 use super::timer::Alarm;
+use super::urgent::urgent;
 use crate::model::{ArtifactKind, RelPath};
 use crate::store::{self, Lease, LeaseError};
 
@@ -44,6 +45,9 @@ impl Inner {
     /// A hash worker's thread.
     pub(super) fn work(&self, only_small: bool) {
         while let Some(life) = self.queue.pop(only_small) {
+            let state = life.lock();
+            urgent(state.size < LARGE && state.is_awaited());
+            drop(state);
             match self.prove_and_hash(&life) {
                 Ok(Some(hashed)) => {
                     self.committing.fetch_add(1, Ordering::Relaxed);
@@ -170,6 +174,21 @@ impl Inner {
         match undone {
             Undone::Lost(error) => self.lost(life, &error.to_string()),
             Undone::Folder(error) => self.failed(life, &format!("its folder: {error}"), false),
+        }
+    }
+
+    /// See [`super::Pipeline::sync_failed`].
+    pub(super) fn sync_failed(&self, life: &Arc<Life>, what: &str) {
+        let mut state = life.lock();
+        if state.over || state.is_frozen() {
+            return;
+        }
+        tracing::error!(path = %state.path, "write-back failed before the seal: {what}");
+        state.failure = Some(Failure { what: what.to_owned(), tries: 1, busy: false });
+        state.lost = true;
+        if state.writers.is_empty() {
+            life.disturb(&mut state);
+            self.tear(life, &mut state);
         }
     }
 
