@@ -415,7 +415,9 @@ fn starve(dir: &Path, mib: usize, large: usize, sync: bool) -> Outcome {
     });
     // From here on there is something large to be sealed, and more of it comes.
     first.recv()?;
-    let over = || writing.is_finished() && (sync || large.iter().all(|path| is_sealed(path)));
+    // One that is not there could not be written, which is told at the end.
+    let over =
+        || writing.is_finished() && (sync || large.iter().all(|path| is_sealed(path) || !path.exists()));
     let mut waits = Vec::new();
     while !over() {
         let path = dir.join(format!("small-{}", waits.len()));

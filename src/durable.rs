@@ -42,9 +42,12 @@ pub fn sync_dir(dir: impl AsFd) -> io::Result<()> {
 }
 
 /// Begins to write a part of a file back (`bytes` 0: all from `offset` on), without waiting: what is synced afterwards is
-/// on its way by then. Promises nothing, and takes no error away from whoever syncs.
-pub fn begin_writing(file: impl AsFd, offset: u64, bytes: u64) {
-    let _ = file_range(file, offset, bytes, libc::SYNC_FILE_RANGE_WRITE);
+/// on its way by then. Promises nothing, and takes no error of the disk away from whoever syncs.
+///
+/// # Errors
+/// What `sync_file_range(2)` reports: no room could be found on the disk. Pages are gone then, and no sync tells of it.
+pub fn begin_writing(file: impl AsFd, offset: u64, bytes: u64) -> io::Result<()> {
+    file_range(file, offset, bytes, libc::SYNC_FILE_RANGE_WRITE)
 }
 
 /// Waits for write-back of this file that is under way and reports an error that belongs to this file.

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::StartError;
 use crate::ledger::Exporter;
 use crate::seal::Keys;
-use crate::seal::urgent::urgent;
+use crate::seal::urgent;
 use crate::vfs::Vfs;
 
 /// Commits of this time share a checkpoint.
@@ -38,7 +38,7 @@ pub fn start(exporter: Arc<Exporter>, vfs: &Arc<Vfs>, error: ExportError) -> Res
     let thread = std::thread::Builder::new()
         .name("log-export".to_owned())
         .spawn(move || {
-            urgent(false);
+            urgent::compute();
             run(&exporter, &keys, &commits, &stopped, &error);
         })
         .map_err(|error| StartError::failed(format!("thread: {error}")))?;

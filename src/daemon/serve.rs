@@ -315,6 +315,12 @@ fn build(
 
     let tree = Arc::new(tree);
     let (clock, policy, keys) = (Arc::new(clock), Arc::new(Current::new(policy)), Arc::new(keys));
+    let to_next = start.as_ref().map(|start| Arc::clone(&start.handover));
+    let lost = Box::new(move |ino| {
+        if let Some(handover) = &to_next {
+            handover.lost(ino);
+        }
+    });
     let setup = Setup {
         tree: Arc::clone(&tree),
         lives: Arc::new(Lives::default()),
@@ -327,6 +333,7 @@ fn build(
         abilities,
         read_only: options.read_only,
         sealed,
+        lost,
     };
     let pipeline = Pipeline::start(setup).map_err(|error| failed("pipeline", error))?;
     let live = start.as_ref().map(|start| &start.live).filter(|live| !live.is_new());

@@ -10,7 +10,6 @@ use super::durability;
 use super::life::{Failure, Life, NotSealed, Phase};
 use super::observed::Observed;
 use super::pipeline::{Inner, tell_all};
-use super::urgent::urgent;
 use crate::crypto::{self, dsse, sshsig};
 use crate::ledger::{AttachmentKind, Batch, Committed, LedgerError, NewSeal, StatementDigests};
 use crate::model::{ArtifactKind, Event, ProvenanceRef, RelPath, SealRecord};
@@ -81,9 +80,8 @@ struct FrozenFile {
 
 /// The committer's thread.
 pub fn run(inner: &Inner) {
-    while let Some((batch, hurry)) = inner.hashed.take(|| inner.queue.small_ahead() > 0) {
+    while let Some(batch) = inner.hashed.take(|| inner.queue.small_ahead() > 0) {
         let count = batch.len() as u64;
-        urgent(hurry);
         let _first = inner.pieces.first();
         let durable = durability::make_durable(inner, batch);
         let frozen = freeze(inner, durable);

@@ -69,9 +69,10 @@ fn sync_together(inner: &Inner, batch: &[HashedFile]) -> Vec<Done> {
 
 fn sync_each(inner: &Inner, batch: &[HashedFile]) -> Vec<Done> {
     let paths: Vec<RelPath> = batch.iter().map(HashedFile::path).collect();
-    for lease in batch.iter().filter_map(HashedFile::lease) {
-        durable::begin_writing(lease.file(), 0, 0);
-    }
+    let begun: Vec<io::Result<()>> = batch
+        .iter()
+        .map(|file| file.lease().map_or(Ok(()), |lease| durable::begin_writing(lease.file(), 0, 0)))
+        .collect();
     let synced = in_parallel(batch, |file| match file.lease() {
         Some(lease) => durable::sync_file(lease.file()).map_err(Undone::Lost),
         None => Ok(()),
@@ -88,7 +89,8 @@ fn sync_each(inner: &Inner, batch: &[HashedFile]) -> Vec<Done> {
         }
         Some(None) | None => Ok(path),
     };
-    synced.into_iter().zip(paths).map(|(synced, path)| synced.and_then(|()| named(path))).collect()
+    let synced = begun.into_iter().zip(synced).map(|(begun, synced)| begun.map_err(Undone::Lost).and(synced));
+    synced.zip(paths).map(|(synced, path)| synced.and_then(|()| named(path))).collect()
 }
 
 /// Does it for each, several at the same time, in order.
@@ -130,7 +132,8 @@ pub fn sync_folder_of(inner: &Inner, path: &RelPath) -> Result<(), Undone> {
 /// # Errors
 /// [`Undone`].
 pub fn sync_large(inner: &Inner, lease: &Lease, size: u64, path: &RelPath) -> Result<(), Undone> {
-    inner.pieces.sync(lease.file(), size, inner.setup.tree.root()).map_err(Undone::Lost)?;
+    let failed = |error: &io::Error| inner.flush_failed(error);
+    inner.pieces.sync(lease.file(), size, inner.setup.tree.root(), failed).map_err(Undone::Lost)?;
     sync_folder_of(inner, path)
 }
 

@@ -1,25 +1,26 @@
 //! Large files that are still written to: what is there already begins its way to the disk, so that the seal has less to
 //! wait for, and the kernel's own write-back, which knows nothing of small seals, has nothing to begin with.
 //!
-//! Makes nothing durable and learns of no error of a file: that is told once, and belongs to its seal.
+//! Makes nothing durable. What the disk has to tell of a file is told once, and left to its seal.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use rustix::fs::SeekFrom;
 
-use super::life::Life;
+use super::life::{Life, LifeState};
 use super::pipeline::Inner;
 use super::queue::LARGE;
-use super::urgent::urgent;
+use super::urgent;
 use crate::model::SealTrigger;
 use crate::store;
 
 /// How soon after its open a file is looked at for the first time: most are closed by then.
 const FIRST_LOOK: Duration = Duration::from_millis(20);
 /// A file that does not grow is looked at ever less often, up to this.
-const LAST_LOOK: Duration = Duration::from_millis(500);
+const LAST_LOOK: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 struct Opened {
@@ -40,7 +41,10 @@ pub struct Early {
 
 impl Early {
     /// A file was opened for writing. Costs less than a microsecond.
-    pub fn opened(&self, life: &Arc<Life>) {
+    pub fn opened(&self, life: &Arc<Life>, state: &mut LifeState) {
+        if std::mem::replace(&mut state.watched, true) {
+            return;
+        }
         let mut opened = self.opened.lock();
         opened.since.get_or_insert_with(Instant::now);
         opened.lives.push(Arc::downgrade(life));
@@ -102,7 +106,7 @@ enum Found {
 
 /// The thread.
 pub fn run(inner: &Inner) {
-    urgent(false);
+    urgent::compute();
     let mut watched: Vec<Watched> = Vec::new();
     while let Some(opened) = inner.early.wait(watched.iter().map(|file| file.due).min()) {
         let now = Instant::now();
@@ -133,8 +137,9 @@ pub fn run(inner: &Inner) {
 impl Watched {
     fn look(&mut self, inner: &Inner) -> Found {
         let Some(life) = self.life.upgrade() else { return Found::Over };
-        let state = life.lock();
-        if state.over || state.writers.is_empty() {
+        let mut state = life.lock();
+        if state.over || state.writers.is_empty() || state.lost {
+            state.watched = false;
             return Found::Over;
         }
         let path = state.path.clone();
@@ -144,8 +149,9 @@ impl Watched {
             Some(file) => file,
             None => match tree.stat_path(&path) {
                 Ok(meta) if meta.size < LARGE => return Found::Little,
+                // It may get another name.
                 Ok(_) if inner.setup.policy.get().decide(&path).seal == SealTrigger::Never => {
-                    return Found::Over;
+                    return Found::Little;
                 }
                 // Renamed meanwhile, perhaps: the next look finds it.
                 _ => match tree.open_path(&path) {
@@ -156,19 +162,22 @@ impl Watched {
                 },
             },
         };
-        let Ok(meta) = store::stat_fd(file) else { return Found::Over };
+        let Ok(meta) = store::stat_fd(file) else { return Found::Little };
+        // From scratch again, perhaps.
+        self.begun = self.begun.min(meta.size);
+        // Holes are not on their way to anywhere.
+        if let Ok(data) = rustix::fs::seek(file, SeekFrom::Data(self.begun)) {
+            self.begun = self.begun.max(data.min(meta.size));
+        }
         if meta.size < self.begun + LARGE {
-            // From scratch again, perhaps.
-            self.begun = self.begun.min(meta.size);
             return Found::Little;
         }
-        let failed = |error: &std::io::Error| inner.sync_failed(&life, &error.to_string());
+        life.begin();
+        let failed = |error: &std::io::Error| inner.flush_failed(error);
         match inner.pieces.begin(file, self.begun, meta.size, tree.root(), failed) {
-            Some(bytes) => {
-                self.begun += bytes;
-                Found::Piece
-            }
-            None => Found::Over,
+            Ok(bytes) => self.begun += bytes,
+            Err(error) => inner.sync_failed(&life, &error.to_string()),
         }
+        Found::Piece
     }
 }

@@ -59,9 +59,8 @@ impl Gathering {
         }
     }
 
-    /// Waits for the next batch, and tells whether somebody waits for it; `more_to_come`: whether more files are being
-    /// hashed. `None` once stopped and empty.
-    pub fn take(&self, more_to_come: impl Fn() -> bool) -> Option<(Vec<HashedFile>, bool)> {
+    /// Waits for the next batch; `more_to_come`: whether more files are being hashed. `None` once stopped and empty.
+    pub fn take(&self, more_to_come: impl Fn() -> bool) -> Option<Vec<HashedFile>> {
         let mut waiting = self.waiting.lock();
         waiting.idle = true;
         while waiting.files.is_empty() && !waiting.stopped {
@@ -85,7 +84,6 @@ impl Gathering {
                 break;
             }
         }
-        let hurry = waiting.hurry;
         let batch = if waiting.files.len() > BATCH_MAX {
             let rest = waiting.files.split_off(BATCH_MAX);
             std::mem::replace(&mut waiting.files, rest)
@@ -94,7 +92,7 @@ impl Gathering {
             std::mem::take(&mut waiting.files)
         };
         self.room.notify_all();
-        (!batch.is_empty()).then_some((batch, hurry))
+        (!batch.is_empty()).then_some(batch)
     }
 
     /// Takes all there is, without waiting.

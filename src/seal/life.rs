@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -99,8 +99,10 @@ pub struct LifeState {
     pub last_flush_killed: bool,
     /// Whether a writer that opened it was killed while it wrote.
     pub killed: bool,
-    /// Whether a writer was told that its bytes did not reach the disk.
+    /// Whether bytes of it are known not to have reached the disk; a writer's fsync(2) tells it.
     pub lost: bool,
+    /// Whether it is looked at for an early write-back.
+    pub watched: bool,
     /// A seal was demanded; it takes effect at the last close.
     pub demanded: bool,
     /// A torn file is to be kept.
@@ -155,7 +157,9 @@ pub struct Life {
     pub kind: ArtifactKind,
     /// Counts whatever may change content: a hash begun at another count is worth nothing.
     epoch: AtomicU64,
-    /// Lock order: after the namespace lock, before everything else. Never two lives at once.
+    /// Whether it began its way to the disk while it was written.
+    begun: AtomicBool,
+    /// Lock order: after the namespace lock and the turn of a piece, before everything else. Never two lives at once.
     state: Mutex<LifeState>,
 }
 
@@ -167,6 +171,7 @@ impl Life {
             ino,
             kind,
             epoch: AtomicU64::new(0),
+            begun: AtomicBool::new(false),
             state: Mutex::new(LifeState {
                 path,
                 state,
@@ -175,6 +180,7 @@ impl Life {
                 last_flush_killed: false,
                 killed: false,
                 lost: false,
+                watched: false,
                 demanded: false,
                 keep_torn: false,
                 request: None,
@@ -200,6 +206,17 @@ impl Life {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
+    }
+
+    /// It begins its way to the disk.
+    pub fn begin(&self) {
+        self.begun.store(true, Ordering::Release);
+    }
+
+    /// Whether it has begun its way to the disk while it was written.
+    #[must_use]
+    pub fn is_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
     }
 
     /// Content may change from here on: whatever the pipeline has begun is thrown away, and the lease is

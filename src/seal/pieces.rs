@@ -21,6 +21,8 @@ const LONG: [Duration; 2] = [Duration::from_millis(12), Duration::from_millis(20
 const LATELY: Duration = Duration::from_secs(1);
 /// A piece that takes less was not written: it was on the disk already.
 const NOTHING: Duration = Duration::from_millis(1);
+/// Bytes that are not flushed for that reason, at most: a fast disk takes a short piece in as little.
+const UNFLUSHED: u64 = 32 << 20;
 /// Bytes a piece: at first, at least, at most.
 const FIRST: u64 = 8 << 20;
 const LEAST: u64 = 1 << 20;
@@ -37,34 +39,36 @@ struct Batches {
 
 /// Who may use the disk next.
 pub struct Pieces {
-    /// Held by the piece that is on its way: bytes of the next one, as in [`LONG`].
-    next: Mutex<[u64; 2]>,
+    /// Held by the piece that is on its way: bytes of the next one, of a seal or an early one, as in [`LONG`].
+    next: Mutex<[[u64; 2]; 2]>,
     batches: Mutex<Batches>,
     none: Condvar,
 }
 
 impl Default for Pieces {
     fn default() -> Self {
-        Pieces { next: Mutex::new([FIRST; 2]), batches: Mutex::default(), none: Condvar::new() }
+        Pieces { next: Mutex::new([[FIRST; 2]; 2]), batches: Mutex::default(), none: Condvar::new() }
     }
 }
 
 /// A piece that has the disk.
 struct Turn<'a> {
-    next: MutexGuard<'a, [u64; 2]>,
-    /// Which of the two lengths.
+    next: MutexGuard<'a, [[u64; 2]; 2]>,
+    /// Which of the lengths.
+    early: usize,
     quiet: usize,
     from: Instant,
 }
 
 impl Turn<'_> {
     fn bytes(&self, left: u64) -> u64 {
-        self.next[self.quiet].min(left)
+        self.next[self.early][self.quiet].min(left)
     }
 
     /// So many bytes took until now: how long the next piece is.
     fn learn(&mut self, bytes: u64) {
-        let (took, long, next) = (self.from.elapsed(), LONG[self.quiet], &mut self.next[self.quiet]);
+        let (took, long) = (self.from.elapsed(), LONG[self.quiet]);
+        let next = &mut self.next[self.early][self.quiet];
         if took > long {
             *next = (bytes / 2).max(LEAST);
         } else if took < long / 2 && bytes == *next {
@@ -100,58 +104,70 @@ impl Pieces {
     }
 
     /// Makes content and size of a file of so many bytes durable. `folder`: one on the same file system; its sync
-    /// flushes the disk's cache after each piece.
+    /// flushes the disk's cache after each piece. `failed` is told of an error of that, which nobody else will hear of,
+    /// before another piece goes.
     ///
     /// # Errors
     /// Any error of a write-back, the folder's too: a sync tells it once, so who comes later would not hear of it.
-    pub fn sync(&self, file: impl AsFd, size: u64, folder: impl AsFd) -> io::Result<()> {
-        let mut done = 0;
+    pub fn sync(
+        &self,
+        file: impl AsFd,
+        size: u64,
+        folder: impl AsFd,
+        failed: impl Fn(&io::Error),
+    ) -> io::Result<()> {
+        let (mut done, mut unflushed) = (0, 0);
         while done < size {
-            let mut turn = self.turn();
+            let mut turn = self.turn(false);
             let bytes = turn.bytes(size - done);
             durable::write_range(&file, done, bytes)?;
+            done += bytes;
+            unflushed += bytes;
             // Where it was on the disk already, nothing is to be flushed, and nothing is learnt about the disk.
-            if turn.from.elapsed() > NOTHING {
-                durable::sync_dir(&folder)?;
+            let written = turn.from.elapsed() > NOTHING;
+            if written || unflushed >= UNFLUSHED {
+                durable::sync_dir(&folder).inspect_err(&failed)?;
+                unflushed = 0;
+            }
+            if written {
                 turn.learn(bytes);
             }
-            done += bytes;
             turn.over();
         }
         durable::sync_file(file)
     }
 
     /// Begins to write the next piece of a file that may still grow, from `offset` on, and answers its bytes. What the
-    /// file itself has to tell is left to [`Pieces::sync`]; `failed` is told of an error of the flush, which nobody else
-    /// will hear of, before another piece goes; then there is no answer.
+    /// disk has to tell of the file is left to [`Pieces::sync`]. `failed` as there.
+    ///
+    /// # Errors
+    /// There is no room for the piece, or the flush failed. What the file had in memory may be gone.
     pub fn begin(
         &self,
         file: impl AsFd,
         offset: u64,
         size: u64,
         folder: impl AsFd,
-        failed: impl FnOnce(&io::Error),
-    ) -> Option<u64> {
-        let mut turn = self.turn();
+        failed: impl Fn(&io::Error),
+    ) -> io::Result<u64> {
+        let mut turn = self.turn(true);
         let bytes = turn.bytes(size.saturating_sub(offset));
-        durable::begin_writing(&file, offset, bytes);
-        let flushed = durable::sync_dir(&folder);
-        match &flushed {
-            Ok(()) => turn.learn(bytes),
-            Err(error) => failed(error),
-        }
+        let begun = durable::begin_writing(&file, offset, bytes);
+        let flushed = durable::sync_dir(&folder).inspect_err(&failed);
+        turn.learn(bytes);
         turn.over();
-        flushed.ok().map(|()| bytes)
+        begun.and(flushed)?;
+        Ok(bytes)
     }
 
     /// Waits until no other piece is on its way, and no batch, or for long enough.
-    fn turn(&self) -> Turn<'_> {
+    fn turn(&self, early: bool) -> Turn<'_> {
         let next = self.next.lock();
         let until = Instant::now() + YIELD;
         let mut batches = self.batches.lock();
         while batches.under_way > 0 && !self.none.wait_until(&mut batches, until).timed_out() {}
         let quiet = batches.under_way == 0 && batches.last.is_none_or(|last| last.elapsed() > LATELY);
-        Turn { next, quiet: usize::from(quiet), from: Instant::now() }
+        Turn { next, early: usize::from(early), quiet: usize::from(quiet), from: Instant::now() }
     }
 }
 
@@ -166,7 +182,7 @@ mod tests {
         let file = std::fs::File::create(dir.path().join("f")).unwrap();
         file.set_len(3 * FIRST).unwrap();
         let from = Instant::now();
-        pieces.sync(&file, 3 * FIRST, &folder).unwrap();
+        pieces.sync(&file, 3 * FIRST, &folder, |error| panic!("{error}")).unwrap();
         from.elapsed()
     }
 
@@ -186,13 +202,13 @@ mod tests {
         let folder = std::fs::File::open(dir.path()).unwrap();
         let file = std::fs::File::create(dir.path().join("f")).unwrap();
         let pieces = Pieces::default();
-        let begin = |size| pieces.begin(&file, 0, size, &folder, |error| panic!("{error}"));
-        assert_eq!(begin(3 * FIRST), Some(FIRST));
-        assert_eq!(begin(3 * FIRST), Some(2 * FIRST));
-        assert_eq!(begin(3 * FIRST), Some(3 * FIRST));
+        let begin = |size| pieces.begin(&file, 0, size, &folder, |error| panic!("{error}")).unwrap();
+        assert_eq!(begin(3 * FIRST), FIRST);
+        assert_eq!(begin(3 * FIRST), 2 * FIRST);
+        assert_eq!(begin(3 * FIRST), 3 * FIRST);
         drop(pieces.first());
         // Small seals lately: a length of their own.
-        assert_eq!(begin(3 * FIRST), Some(FIRST));
+        assert_eq!(begin(3 * FIRST), FIRST);
     }
 
     #[test]
@@ -203,7 +219,7 @@ mod tests {
             assert!(pieces.next.try_lock().is_none());
             told.set(true);
         });
-        assert!(begun.is_none() && told.get() && pieces.next.try_lock().is_some());
+        assert!(begun.is_err() && told.get() && pieces.next.try_lock().is_some());
     }
 
     #[test]
@@ -211,6 +227,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = std::fs::File::open(dir.path()).unwrap();
         let (socket, _end) = std::os::unix::net::UnixStream::pair().unwrap();
-        assert!(Pieces::default().sync(&socket, 1, &folder).is_err());
+        assert!(Pieces::default().sync(&socket, 1, &folder, |_| ()).is_err());
     }
 }

@@ -59,6 +59,8 @@ pub struct Setup {
     /// Told of the inode of each seal that is durable, before whoever waits for it: what the kernel has cached of it
     /// shows no retention. Called from the committer's thread; must not wait for requests of the kernel.
     pub sealed: Box<dyn Fn(u64) + Send + Sync>,
+    /// Told of the inode of each file that will be torn because bytes of it are lost: the next worker has to know.
+    pub lost: Box<dyn Fn(u64) + Send + Sync>,
 }
 
 /// How a seal is asked for.
@@ -188,7 +190,7 @@ impl Pipeline {
         if first {
             state.since = Instant::now();
             self.journal().opened(life.ino, &state.path);
-            self.inner.early.opened(life);
+            self.inner.early.opened(life, &mut state);
         }
         if marked {
             self.inner.unmark(&state.path);
@@ -208,10 +210,16 @@ impl Pipeline {
         own
     }
 
-    /// A writer was told that its bytes did not reach the disk. That is told once, and what is read now may be what the
+    /// Bytes of the file did not reach the disk. That is told once, and what is read now may be what the
     /// disk does not have: the file is torn when it is closed, unless it is written from scratch.
     pub fn sync_failed(&self, life: &Arc<Life>, what: &str) {
         self.inner.sync_failed(life, what);
+    }
+
+    /// Whether bytes of the file are known not to have reached the disk.
+    #[must_use]
+    pub fn is_lost(&self, life: &Life) -> bool {
+        life.lock().lost
     }
 
     /// A file goes on as the last worker left it: with its writers, if it had any; `killed`, `last_killed`: what
@@ -230,7 +238,7 @@ impl Pipeline {
         state.killed = killed;
         state.last_flush_killed = last_killed;
         self.journal().opened(ino, &state.path);
-        self.inner.early.opened(&life);
+        self.inner.early.opened(&life, &mut state);
         drop(state);
         life
     }

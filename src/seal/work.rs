@@ -12,7 +12,7 @@ use super::life::{Failure, Life, LifeState, NotSealed, Phase, Waiter};
 use super::pipeline::Inner;
 use super::queue::LARGE;
 use super::timer::Alarm;
-use super::urgent::urgent;
+use super::urgent;
 use crate::model::{ArtifactKind, RelPath};
 use crate::store::{self, Lease, LeaseError};
 
@@ -44,10 +44,10 @@ impl Inner {
 
     /// A hash worker's thread.
     pub(super) fn work(&self, only_small: bool) {
+        if !only_small {
+            urgent::compute();
+        }
         while let Some(life) = self.queue.pop(only_small) {
-            let state = life.lock();
-            urgent(state.size < LARGE && state.is_awaited());
-            drop(state);
             match self.prove_and_hash(&life) {
                 Ok(Some(hashed)) => {
                     self.committing.fetch_add(1, Ordering::Relaxed);
@@ -180,15 +180,24 @@ impl Inner {
     /// See [`super::Pipeline::sync_failed`].
     pub(super) fn sync_failed(&self, life: &Arc<Life>, what: &str) {
         let mut state = life.lock();
+        tracing::error!(path = %state.path, "write-back failed before the seal: {what}");
         if state.over || state.is_frozen() {
             return;
         }
-        tracing::error!(path = %state.path, "write-back failed before the seal: {what}");
         state.failure = Some(Failure { what: what.to_owned(), tries: 1, busy: false });
         state.lost = true;
+        (self.setup.lost)(life.ino);
         if state.writers.is_empty() {
             life.disturb(&mut state);
             self.tear(life, &mut state);
+        }
+    }
+
+    /// What the disk had taken of large files, but not for good, may be lost, whosever turn it was: none of them that is
+    /// not sealed yet is sealed as it is.
+    pub(super) fn flush_failed(&self, error: &io::Error) {
+        for life in self.setup.lives.all().iter().filter(|life| life.is_begun()) {
+            self.sync_failed(life, &format!("flush of the disk: {error}"));
         }
     }
 

@@ -135,12 +135,18 @@ impl Vfs {
         match &*self.handles.get(handle)? {
             Handle::File { anchor, .. } => {
                 let synced = crate::durable::sync_file(anchor.file());
-                if let Err(error) = &synced
-                    && matches!(error.raw_os_error(), Some(libc::EIO | libc::ENOSPC | libc::EDQUOT))
-                    && let Some(life) = self.lives().get(ino)
-                {
-                    self.parts.pipeline.sync_failed(&life, &error.to_string());
-                    self.parts.handover.lost(ino);
+                let Some(life) = self.lives().get(ino) else { return Ok(synced?) };
+                match &synced {
+                    Err(error)
+                        if matches!(error.raw_os_error(), Some(libc::EIO | libc::ENOSPC | libc::EDQUOT)) =>
+                    {
+                        self.parts.pipeline.sync_failed(&life, &error.to_string());
+                    }
+                    // The kernel has told it already, to whoever asked first.
+                    Ok(()) if self.parts.pipeline.is_lost(&life) => {
+                        return Err(std::io::Error::from_raw_os_error(libc::EIO).into());
+                    }
+                    _ => {}
                 }
                 Ok(synced?)
             }
