@@ -270,7 +270,7 @@ fn a_large_file_begins_its_way_while_it_is_written() {
             let spent = Spent::by(&mount, || {
                 let mut file = fs::File::create(mount.path(name)).expect("create");
                 file.write_all(&vec![7; 64 << 20]).expect("write");
-                // Looked at every half second at least.
+                // Looked at after 20, 60, 140 ms and so on.
                 std::thread::sleep(Duration::from_secs(2));
                 open = Some(file);
             });

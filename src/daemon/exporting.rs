@@ -9,8 +9,7 @@ use parking_lot::Mutex;
 
 use super::StartError;
 use crate::ledger::Exporter;
-use crate::seal::Keys;
-use crate::seal::urgent;
+use crate::seal::{Keys, urgent};
 use crate::vfs::Vfs;
 
 /// Commits of this time share a checkpoint.

@@ -96,9 +96,9 @@ struct Watched {
 
 /// What a look at a file found.
 enum Found {
-    /// No writer has it any more, or it will not be sealed.
+    /// No writer has it any more, or bytes of it are lost.
     Over,
-    /// Too little is new.
+    /// Too little is new, or its name is scratch.
     Little,
     /// A piece is on its way.
     Piece,

@@ -180,7 +180,7 @@ impl Inner {
     /// See [`super::Pipeline::sync_failed`].
     pub(super) fn sync_failed(&self, life: &Arc<Life>, what: &str) {
         let mut state = life.lock();
-        tracing::error!(path = %state.path, "write-back failed before the seal: {what}");
+        tracing::error!(path = %state.path, "write-back failed: {what}");
         if state.over || state.is_frozen() {
             return;
         }
