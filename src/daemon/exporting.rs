@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 
 use super::StartError;
 use crate::ledger::Exporter;
-use crate::seal::{Keys, urgent};
+use crate::sched;
+use crate::seal::Keys;
 use crate::vfs::Vfs;
 
 /// Commits of this time share a checkpoint.
@@ -37,7 +38,7 @@ pub fn start(exporter: Arc<Exporter>, vfs: &Arc<Vfs>, error: ExportError) -> Res
     let thread = std::thread::Builder::new()
         .name("log-export".to_owned())
         .spawn(move || {
-            urgent::compute();
+            sched::ordinary();
             run(&exporter, &keys, &commits, &stopped, &error);
         })
         .map_err(|error| StartError::failed(format!("thread: {error}")))?;

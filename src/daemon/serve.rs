@@ -27,7 +27,8 @@ use crate::ledger::{Change, Exporter, Index, check_rollback, log_keys};
 use crate::model::Origin;
 use crate::policy::{Current, Policy};
 use crate::provenance::{self, Observer, Settings};
-use crate::seal::{Journal, Life, Lives, Pipeline, Setup, urgent};
+use crate::sched;
+use crate::seal::{Journal, Life, Lives, Pipeline, Setup};
 use crate::store::{self, Abilities, Layout, LockError, Places, Reserve, StoreLock, SystemNames, Tree};
 use crate::vfs::{CacheEvent, Notes, NotesInbox, Parts, Refusals, Vfs};
 
@@ -58,7 +59,7 @@ fn journal_failed(layout: &Layout, error: &std::io::Error) -> StartError {
 pub fn begin_process() -> Result<(), StartError> {
     let filter = EnvFilter::try_from_env("SEALFS_LOG").unwrap_or_else(|_| EnvFilter::new("info,fuser=error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
-    urgent::begin();
+    sched::begin();
     ignore_lease_breaks();
     raise_descriptors();
     keep_descriptors();
@@ -508,6 +509,8 @@ fn serve_until_unmounted(
     let (ended, end) = crossbeam_channel::bounded::<End>(2);
     let by_session = ended.clone();
     spawn("session", move || {
+        // And all that it starts to serve.
+        sched::ordinary();
         let result = session.run();
         let _ = by_session.send(End::Unmounted(result.err().map(|error| error.to_string())));
     })?;

@@ -137,22 +137,20 @@ impl Batch<'_> {
         apply::append(&mut writer, &mut self.edge, &entry, &text, backing)
     }
 
-    /// Adds seals. Their `log_index` must be the positions from [`Batch::next_index`] on, in order, and
-    /// their `sealed_at` this batch's time: they were signed so.
+    /// Adds a seal. Its `log_index` must be [`Batch::next_index`], and its `sealed_at` this batch's time: it was
+    /// signed so.
     ///
     /// # Errors
-    /// If one cannot be written, or the name has a seal already.
-    pub fn seal(&mut self, seals: Vec<NewSeal>) -> Result<(), LedgerError> {
-        for NewSeal { record, digests } in seals {
-            if record.log_index != self.next_index() || record.sealed_at != self.now {
-                return Err(LedgerError::Broken("a seal was signed for another place in the log".to_owned()));
-            }
-            self.index.name_added(&record.path);
-            let backing = Backing { ino: record.ino, ctime: record.ctime };
-            let change = Change::Sealed(Box::new(Sealed::of(&record, digests)));
-            if let Some(made) = self.append(change, backing)? {
-                self.sealed.push(made);
-            }
+    /// If it cannot be written, or the name has a seal already.
+    pub fn seal(&mut self, NewSeal { record, digests }: NewSeal) -> Result<(), LedgerError> {
+        if record.log_index != self.next_index() || record.sealed_at != self.now {
+            return Err(LedgerError::Broken("a seal was signed for another place in the log".to_owned()));
+        }
+        self.index.name_added(&record.path);
+        let backing = Backing { ino: record.ino, ctime: record.ctime };
+        let change = Change::Sealed(Box::new(Sealed::of(&record, digests)));
+        if let Some(made) = self.append(change, backing)? {
+            self.sealed.push(made);
         }
         Ok(())
     }

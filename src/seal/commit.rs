@@ -14,6 +14,7 @@ use crate::crypto::{self, dsse, sshsig};
 use crate::ledger::{AttachmentKind, Batch, Committed, LedgerError, NewSeal, StatementDigests};
 use crate::model::{ArtifactKind, Event, ProvenanceRef, RelPath, SealRecord};
 use crate::policy;
+use crate::sched::Turns;
 use crate::statement::{PAYLOAD_TYPE, ProvenanceTemplate, TEMPLATE, claimed_commits, seal_statement};
 use crate::store::{self, Lease, Meta};
 
@@ -83,9 +84,10 @@ pub fn run(inner: &Inner) {
     while let Some(batch) = inner.hashed.take(|| inner.queue.small_ahead() > 0) {
         let count = batch.len() as u64;
         let _first = inner.pieces.first();
+        let awaited = batch.iter().any(|file| file.life.lock().is_awaited());
         let durable = durability::make_durable(inner, batch);
         let frozen = freeze(inner, durable);
-        commit(inner, frozen);
+        commit(inner, frozen, awaited);
         inner.committing.fetch_sub(count, Ordering::Relaxed);
     }
 }
@@ -156,11 +158,11 @@ fn unmark(hashed: &HashedFile) {
 
 /// Signs and commits. A batch that cannot be committed is tried file by file, so that one does not keep the
 /// others.
-fn commit(inner: &Inner, frozen: Vec<FrozenFile>) {
+fn commit(inner: &Inner, frozen: Vec<FrozenFile>, awaited: bool) {
     if frozen.is_empty() {
         return;
     }
-    let mut result = sign_and_commit(inner, &frozen);
+    let mut result = sign_and_commit(inner, &frozen, awaited);
     while let Err(error) = &result
         && error.is_in_doubt()
     {
@@ -168,14 +170,14 @@ fn commit(inner: &Inner, frozen: Vec<FrozenFile>) {
             // The daemon ends: the next one sees which of the two it is.
             return;
         }
-        result = sign_and_commit(inner, &frozen);
+        result = sign_and_commit(inner, &frozen, awaited);
     }
     match result {
-        Ok(committed) => publish(inner, frozen, committed),
+        Ok(committed) => publish(inner, frozen, committed, awaited),
         Err(error) if frozen.len() > 1 => {
             tracing::warn!(%error, files = frozen.len(), "batch not committed; each file is tried by itself");
             for file in frozen {
-                commit(inner, vec![file]);
+                commit(inner, vec![file], awaited);
             }
         }
         Err(error) => {
@@ -228,7 +230,11 @@ fn in_doubt(life: &Life, what: &str) {
     tell_all(waiters, &Err(NotSealed::Failed(what.to_owned())));
 }
 
-fn sign_and_commit(inner: &Inner, frozen: &[FrozenFile]) -> Result<Vec<Committed>, LedgerError> {
+fn sign_and_commit(
+    inner: &Inner,
+    frozen: &[FrozenFile],
+    awaited: bool,
+) -> Result<Vec<Committed>, LedgerError> {
     let setup = &inner.setup;
     let policy = setup.policy.get();
     let _steady = setup.keys.steady();
@@ -286,11 +292,15 @@ fn sign_and_commit(inner: &Inner, frozen: &[FrozenFile]) -> Result<Vec<Committed
         Ok(NewSeal { record, digests })
     };
     let seals = if frozen.len() < MANY {
-        frozen.iter().enumerate().map(|(n, file)| sign(n, file)).collect::<Result<Vec<_>, _>>()?
+        sign_all(frozen, 0, &sign, awaited)?
     } else {
-        sign_in_parallel(frozen, &sign)?
+        sign_in_parallel(frozen, &sign, awaited)?
     };
-    batch.seal(seals)?;
+    let mut turns = Turns::begin(awaited);
+    for seal in seals {
+        turns.give_way();
+        batch.seal(seal)?;
+    }
     batch.commit()
 }
 
@@ -317,9 +327,24 @@ impl<'a> Attached<'a> {
     }
 }
 
+fn sign_all(
+    frozen: &[FrozenFile],
+    first: usize,
+    sign: &impl Fn(usize, &FrozenFile) -> Result<NewSeal, LedgerError>,
+    awaited: bool,
+) -> Result<Vec<NewSeal>, LedgerError> {
+    let mut turns = Turns::begin(awaited);
+    let sign = |(n, file)| {
+        turns.give_way();
+        sign(first + n, file)
+    };
+    frozen.iter().enumerate().map(sign).collect()
+}
+
 fn sign_in_parallel(
     frozen: &[FrozenFile],
     sign: &(impl Fn(usize, &FrozenFile) -> Result<NewSeal, LedgerError> + Sync),
+    awaited: bool,
 ) -> Result<Vec<NewSeal>, LedgerError> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let share = frozen.len().div_ceil(threads);
@@ -327,16 +352,7 @@ fn sign_in_parallel(
         let parts: Vec<_> = frozen
             .chunks(share)
             .enumerate()
-            .map(|(part, files)| {
-                scope.spawn(move || {
-                    let first = part * share;
-                    files
-                        .iter()
-                        .enumerate()
-                        .map(|(n, file)| sign(first + n, file))
-                        .collect::<Result<Vec<_>, _>>()
-                })
-            })
+            .map(|(part, files)| scope.spawn(move || sign_all(files, part * share, sign, awaited)))
             .collect();
         parts.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
     });
@@ -348,9 +364,11 @@ fn sign_in_parallel(
 }
 
 /// The seals are durable: their lives end, and whoever waits is told.
-fn publish(inner: &Inner, frozen: Vec<FrozenFile>, committed: Vec<Committed>) {
+fn publish(inner: &Inner, frozen: Vec<FrozenFile>, committed: Vec<Committed>, awaited: bool) {
+    let mut turns = Turns::begin(awaited);
     inner.setup.journal.over(committed.iter().map(|seal| seal.record().ino));
     for (file, seal) in frozen.into_iter().zip(committed) {
+        turns.give_way();
         let record = Arc::new(seal.record().clone());
         let mut state = file.hashed.life.lock();
         if let Ok(sealed) = state.state.on(Event::Committed { torn: file.torn }) {

@@ -13,8 +13,8 @@ use rustix::fs::SeekFrom;
 use super::life::{Life, LifeState};
 use super::pipeline::Inner;
 use super::queue::LARGE;
-use super::urgent;
 use crate::model::SealTrigger;
+use crate::sched;
 use crate::store;
 
 /// How soon after its open a file is looked at for the first time: most are closed by then.
@@ -106,7 +106,7 @@ enum Found {
 
 /// The thread.
 pub fn run(inner: &Inner) {
-    urgent::compute();
+    sched::ordinary();
     let mut watched: Vec<Watched> = Vec::new();
     while let Some(opened) = inner.early.wait(watched.iter().map(|file| file.due).min()) {
         let now = Instant::now();

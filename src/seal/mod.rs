@@ -27,7 +27,6 @@ mod settle;
 mod timer;
 mod trace;
 pub mod trust;
-pub mod urgent;
 mod work;
 
 pub use attest::{AttestError, attest};

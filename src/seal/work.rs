@@ -12,8 +12,8 @@ use super::life::{Failure, Life, LifeState, NotSealed, Phase, Waiter};
 use super::pipeline::Inner;
 use super::queue::LARGE;
 use super::timer::Alarm;
-use super::urgent;
 use crate::model::{ArtifactKind, RelPath};
+use crate::sched;
 use crate::store::{self, Lease, LeaseError};
 
 impl Inner {
@@ -45,7 +45,7 @@ impl Inner {
     /// A hash worker's thread.
     pub(super) fn work(&self, only_small: bool) {
         if !only_small {
-            urgent::compute();
+            sched::ordinary();
         }
         while let Some(life) = self.queue.pop(only_small) {
             match self.prove_and_hash(&life) {

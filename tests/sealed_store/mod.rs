@@ -223,7 +223,7 @@ impl Filling {
         let statement = seal_statement(&record, ORIGIN).unwrap();
         record.statement_signature = dsse::sign(&self.key, PAYLOAD_TYPE, statement.as_bytes());
         let digests = StatementDigests { seal: sha256(statement.as_bytes()), provenance: None };
-        batch.seal(vec![NewSeal { record, digests }]).unwrap();
+        batch.seal(NewSeal { record, digests }).unwrap();
         batch.commit().unwrap()[0].record().clone()
     }
 
