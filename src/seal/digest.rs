@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::Advice;
 
 use super::life::Life;
+use super::progress::Progress;
 use crate::crypto::Hasher;
 use crate::metrics::COUNTERS;
 use crate::model::Digest;
@@ -28,11 +29,12 @@ thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK]);
 }
 
-/// Hashes a file from its beginning to its end; `None` once `go_on` says no.
+/// Hashes a file from its beginning to its end; `None` once `go_on`, which is asked before each read from an offset, says
+/// no.
 ///
 /// # Errors
 /// What reading reports.
-pub fn hash_file(file: impl AsFd, go_on: impl Fn() -> bool) -> io::Result<Option<Content>> {
+pub fn hash_file(file: impl AsFd, go_on: impl Fn(u64) -> bool) -> io::Result<Option<Content>> {
     let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
     BUFFER.with_borrow_mut(|buffer| hash_through(file.as_fd(), buffer, go_on))
 }
@@ -40,11 +42,11 @@ pub fn hash_file(file: impl AsFd, go_on: impl Fn() -> bool) -> io::Result<Option
 fn hash_through(
     file: BorrowedFd<'_>,
     buffer: &mut [u8],
-    go_on: impl Fn() -> bool,
+    go_on: impl Fn(u64) -> bool,
 ) -> io::Result<Option<Content>> {
     let (mut hasher, mut offset) = (Hasher::new(), 0u64);
     loop {
-        if !go_on() {
+        if !go_on(offset) {
             return Ok(None);
         }
         let read = match rustix::io::pread(file, &mut *buffer, offset) {
@@ -66,7 +68,23 @@ fn hash_through(
 /// # Errors
 /// What reading reports.
 pub fn hash_life(file: impl AsFd, life: &Life, epoch: u64) -> io::Result<Option<Content>> {
-    hash_file(file, || life.epoch() == epoch)
+    hash_file(file, |_| life.epoch() == epoch)
+}
+
+/// The same, no faster than the file is written to the disk.
+///
+/// # Errors
+/// What reading reports.
+pub fn hash_life_behind(
+    file: impl AsFd,
+    life: &Life,
+    epoch: u64,
+    progress: &Progress,
+) -> io::Result<Option<Content>> {
+    hash_file(file, |offset| {
+        progress.follow(offset);
+        life.epoch() == epoch
+    })
 }
 
 /// The hash of a file that is written through the daemon from beginning to end, as it comes.

@@ -12,6 +12,7 @@ use super::commit::HashedFile;
 use super::digest::{self, Content};
 use super::life::Life;
 use super::pipeline::Inner;
+use super::progress::Progress;
 use crate::durable;
 use crate::model::RelPath;
 use crate::store::{self, Lease};
@@ -131,9 +132,18 @@ pub fn sync_folder_of(inner: &Inner, path: &RelPath) -> Result<(), Undone> {
 ///
 /// # Errors
 /// [`Undone`].
-pub fn sync_large(inner: &Inner, lease: &Lease, size: u64, path: &RelPath) -> Result<(), Undone> {
+pub fn sync_large(
+    inner: &Inner,
+    lease: &Lease,
+    size: u64,
+    path: &RelPath,
+    progress: &Progress,
+) -> Result<(), Undone> {
+    let _over = progress.until_over();
     let failed = |error: &io::Error| inner.flush_failed(error);
-    inner.pieces.sync(lease.file(), size, inner.setup.tree.root(), failed).map_err(Undone::Lost)?;
+    let reached = |bytes| progress.reached(bytes);
+    let synced = inner.pieces.sync(lease.file(), size, inner.setup.tree.root(), failed, reached);
+    synced.map_err(Undone::Lost)?;
     sync_folder_of(inner, path)
 }
 
@@ -149,9 +159,10 @@ pub fn hash_and_sync(
     size: u64,
     path: &RelPath,
 ) -> io::Result<Option<(Content, Result<(), Undone>)>> {
+    let progress = Progress::default();
     std::thread::scope(|scope| {
-        let syncing = scope.spawn(|| sync_large(inner, lease, size, path));
-        let content = digest::hash_life(lease.file(), life, epoch)?;
+        let syncing = scope.spawn(|| sync_large(inner, lease, size, path, &progress));
+        let content = digest::hash_life_behind(lease.file(), life, epoch, &progress)?;
         let synced = match syncing.join() {
             Ok(synced) => synced,
             Err(panic) => std::panic::resume_unwind(panic),

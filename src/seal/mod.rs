@@ -20,6 +20,7 @@ mod names;
 mod observed;
 mod pieces;
 mod pipeline;
+mod progress;
 mod queue;
 mod retain;
 mod rotate;

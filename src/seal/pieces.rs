@@ -105,7 +105,7 @@ impl Pieces {
 
     /// Makes content and size of a file of so many bytes durable. `folder`: one on the same file system; its sync
     /// flushes the disk's cache after each piece. `failed` is told of an error of that, which nobody else will hear of,
-    /// before another piece goes.
+    /// before another piece goes; `reached` of how many bytes are written.
     ///
     /// # Errors
     /// Any error of a write-back, the folder's too: a sync tells it once, so who comes later would not hear of it.
@@ -115,6 +115,7 @@ impl Pieces {
         size: u64,
         folder: impl AsFd,
         failed: impl Fn(&io::Error),
+        reached: impl Fn(u64),
     ) -> io::Result<()> {
         let (mut done, mut unflushed) = (0, 0);
         while done < size {
@@ -133,6 +134,7 @@ impl Pieces {
                 turn.learn(bytes);
             }
             turn.over();
+            reached(done);
         }
         durable::sync_file(file)
     }
@@ -182,7 +184,7 @@ mod tests {
         let file = std::fs::File::create(dir.path().join("f")).unwrap();
         file.set_len(3 * FIRST).unwrap();
         let from = Instant::now();
-        pieces.sync(&file, 3 * FIRST, &folder, |error| panic!("{error}")).unwrap();
+        pieces.sync(&file, 3 * FIRST, &folder, |error| panic!("{error}"), |_| ()).unwrap();
         from.elapsed()
     }
 
@@ -227,6 +229,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = std::fs::File::open(dir.path()).unwrap();
         let (socket, _end) = std::os::unix::net::UnixStream::pair().unwrap();
-        assert!(Pieces::default().sync(&socket, 1, &folder, |_| ()).is_err());
+        assert!(Pieces::default().sync(&socket, 1, &folder, |_| (), |_| ()).is_err());
     }
 }

@@ -10,6 +10,7 @@ use super::digest::{self, Content};
 use super::durability::{self, Undone};
 use super::life::{Failure, Life, LifeState, NotSealed, Phase, Waiter};
 use super::pipeline::Inner;
+use super::progress::Progress;
 use super::queue::LARGE;
 use super::timer::Alarm;
 use crate::model::{ArtifactKind, RelPath};
@@ -108,7 +109,10 @@ impl Inner {
             let streamed = stream.and_then(|stream| stream.finish(size));
             if size >= LARGE {
                 let done = match streamed {
-                    Some(content) => Some((content, durability::sync_large(self, &lease, size, &path))),
+                    Some(content) => Some((
+                        content,
+                        durability::sync_large(self, &lease, size, &path, &Progress::default()),
+                    )),
                     None => {
                         durability::hash_and_sync(self, life, epoch, &lease, size, &path).map_err(failed)?
                     }
