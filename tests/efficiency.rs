@@ -281,6 +281,37 @@ fn a_large_file_begins_its_way_while_it_is_written() {
     }
 }
 
+/// Who seals does not stand behind compilers; who serves the kernel or computes takes ordinary turns.
+#[test]
+fn threads_have_their_nice_values() {
+    let mut mount = Mount::new("nice", AT_ONCE);
+    let status: serde_json::Value =
+        serde_json::from_slice(&mount.ctl(&["status", "--json"]).stdout).expect("JSON");
+    let worker = status["pid"].as_u64().expect("a process");
+    let own = rustix::process::getpriority_process(None).expect("nice");
+    let raised = if own < 0 { own } else { own - 10 };
+    let mut seen = BTreeMap::new();
+    for thread in fs::read_dir(format!("/proc/{worker}/task")).expect("threads") {
+        let text = fs::read_to_string(thread.expect("thread").path().join("stat")).expect("stat");
+        let (name, rest) = text.split_once('(').expect("name").1.rsplit_once(')').expect("name");
+        // proc_pid_stat(5): nice is field 19, state field 3.
+        let nice: i32 = rest.split_whitespace().nth(16).expect("nice").parse().expect("a number");
+        seen.insert(name.to_owned(), nice);
+    }
+    for (name, nice) in [
+        ("seal-commit", raised),
+        ("seal-hash-2", raised),
+        ("seal-hash-0", raised + 10),
+        ("seal-early", raised + 10),
+        ("log-export", raised + 10),
+        ("fuser-0", raised + 10),
+        ("fuser-3", raised + 10),
+    ] {
+        assert_eq!(seen.get(name), Some(&nice), "{name} among {seen:?}");
+    }
+    mount.stop();
+}
+
 #[test]
 fn bytes_of_index_and_log() {
     let files = 3000;

@@ -552,6 +552,49 @@ fn a_flush_that_fails_while_files_are_written_is_final_for_large_ones() {
     mount.stop();
 }
 
+/// The disk is flushed by every sync, and whose fails does not know whose bytes that was about.
+#[test]
+fn a_sync_that_fails_for_a_small_file_is_final_for_large_ones_on_their_way() {
+    let image = Image::new("ext4", 256, &[]);
+    let mut mount = on(&image);
+    let pid = status(&mount)["pid"].clone();
+    for (way, call) in [("writer", "fsync"), ("seal", "fsync"), ("batch", "syncfs")] {
+        let name = |what: &str| format!("{what} by {way}");
+        let mut large = File::create(mount.path(name("large"))).expect("create");
+        large.write_all(&vec![7; 16 << 20]).expect("write");
+        std::thread::sleep(Duration::from_secs(1));
+        let (trace, inject) = (format!("trace={call}"), format!("inject={call}:error=EIO"));
+        let failing = Meddling::begin(&pid, &["-e", &trace, "-e", &inject]);
+        let small: Vec<String> = (0..40).map(|n| name(&format!("small{n}"))).collect();
+        match way {
+            "writer" => {
+                let first = File::create(mount.path(&small[0])).expect("create");
+                assert_eq!(first.sync_all().expect_err("fails").raw_os_error(), Some(libc::EIO));
+            }
+            "seal" => {
+                fs::write(mount.path(&small[0]), "small").expect("write");
+                let path = mount.path(&small[0]).display().to_string();
+                assert!(!mount.ctl(&["seal", &path]).status.success());
+            }
+            // They settle together. After a syncfs that has failed each file is synced by itself.
+            _ => {
+                for file in &small {
+                    fs::write(mount.path(file), file).expect("write");
+                }
+                for file in &small {
+                    mount.until(file, "sealed");
+                }
+            }
+        }
+        drop(failing);
+        assert_eq!(large.sync_all().expect_err("lost").raw_os_error(), Some(libc::EIO), "{way}");
+        drop(large);
+        mount.until(name("large"), "torn");
+    }
+    mount.ctl_ok(&["verify", "--all"]);
+    mount.stop();
+}
+
 /// Files whose seals are asked for while calls fail: one by itself, or many at once.
 fn seals_while(what: &str, calls: &str, error: &str, files: usize, torn: bool, readable: bool) {
     let mut mount = Mount::new("failing", POLICY);

@@ -59,6 +59,7 @@ fn sync_together(inner: &Inner, batch: &[HashedFile]) -> Vec<Done> {
     let paths: Vec<RelPath> = batch.iter().map(HashedFile::path).collect();
     if let Err(error) = durable::sync_fs(inner.setup.tree.root()) {
         tracing::error!(%error, "syncfs failed; each file of the batch is synced by itself");
+        inner.suspect_flush(&error);
         return sync_each(inner, batch);
     }
     let waited = batch.iter().zip(paths).map(|(file, path)| match file.lease() {
@@ -84,14 +85,20 @@ fn sync_each(inner: &Inner, batch: &[HashedFile]) -> Vec<Done> {
         folders.entry(path.parent()).or_insert_with(|| sync_folder_of(inner, path).err());
     }
     let named = |path: RelPath| match folders.get(&path.parent()) {
-        Some(Some(Undone::Lost(error))) => Err(Undone::Lost(io::Error::new(error.kind(), error.to_string()))),
-        Some(Some(Undone::Folder(error))) => {
-            Err(Undone::Folder(io::Error::new(error.kind(), error.to_string())))
-        }
+        Some(Some(Undone::Lost(error))) => Err(Undone::Lost(same(error))),
+        Some(Some(Undone::Folder(error))) => Err(Undone::Folder(same(error))),
         Some(None) | None => Ok(path),
     };
     let synced = begun.into_iter().zip(synced).map(|(begun, synced)| begun.map_err(Undone::Lost).and(synced));
     synced.zip(paths).map(|(synced, path)| synced.and_then(|()| named(path))).collect()
+}
+
+/// The same error for one more file.
+fn same(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
 }
 
 /// Does it for each, several at the same time, in order.

@@ -212,8 +212,9 @@ impl Pipeline {
 
     /// Bytes of the file did not reach the disk. That is told once, and what is read now may be what the
     /// disk does not have: the file is torn when it is closed, unless it is written from scratch.
-    pub fn sync_failed(&self, life: &Arc<Life>, what: &str) {
-        self.inner.sync_failed(life, what);
+    pub fn sync_failed(&self, life: &Arc<Life>, error: &io::Error) {
+        self.inner.sync_failed(life, &error.to_string());
+        self.inner.suspect_flush(error);
     }
 
     /// Whether bytes of the file are known not to have reached the disk.

@@ -176,7 +176,10 @@ impl Inner {
     /// It could not be made durable.
     pub(super) fn undone(&self, life: &Arc<Life>, undone: &Undone) {
         match undone {
-            Undone::Lost(error) => self.lost(life, &error.to_string()),
+            Undone::Lost(error) => {
+                self.lost(life, &error.to_string());
+                self.suspect_flush(error);
+            }
             Undone::Folder(error) => self.failed(life, &format!("its folder: {error}"), false),
         }
     }
@@ -202,6 +205,13 @@ impl Inner {
     pub(super) fn flush_failed(&self, error: &io::Error) {
         for life in self.setup.lives.all().iter().filter(|life| life.is_begun()) {
             self.sync_failed(life, &format!("flush of the disk: {error}"));
+        }
+    }
+
+    /// A sync failed. It may have been its flush of the disk's cache, which is everybody's.
+    pub(super) fn suspect_flush(&self, error: &io::Error) {
+        if error.raw_os_error() == Some(libc::EIO) {
+            self.flush_failed(error);
         }
     }
 

@@ -140,7 +140,7 @@ impl Vfs {
                     Err(error)
                         if matches!(error.raw_os_error(), Some(libc::EIO | libc::ENOSPC | libc::EDQUOT)) =>
                     {
-                        self.parts.pipeline.sync_failed(&life, &error.to_string());
+                        self.parts.pipeline.sync_failed(&life, error);
                     }
                     // The kernel has told it already, to whoever asked first.
                     Ok(()) if self.parts.pipeline.is_lost(&life) => {
