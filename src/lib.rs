@@ -16,7 +16,7 @@
 //! | 2 | `store` | the backing tree: the only code that touches artifact bytes | model, durable |
 //! | 2 | `ledger` | the single door to truth: index and log entries behind one commit | model, metrics, durable, crypto, clock |
 //! | 2 | `statement` | statements and sidecars rendered from records | model, crypto |
-//! | 2 | `provenance` | what the kernel says of the writer | model, mounts, crypto |
+//! | 2 | `provenance` | what the kernel says of the writer | model, mounts, sched, crypto |
 //! | 3 | `recovery` | an index made again from log and tree; backup and restore | model, durable, crypto, clock, store, ledger, statement |
 //! | 3 | `seal` | the pipeline, from last close to committed; changes of retention | model, metrics, sched, durable, policy, crypto, clock, store, ledger, statement, provenance |
 //! | 4 | `verify` | read-only: is this file, this store what it says? | model, policy, crypto, clock, store, ledger, statement, recovery, seal |

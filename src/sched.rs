@@ -3,30 +3,49 @@
 //! Layer 0. A seal sleeps and wakes a dozen times on its way, and each time would cost milliseconds behind a compiler or
 //! the hash of a large file: so the daemon's threads are raised above those, and what computes for long or serves the
 //! kernel is not ([`begin`], [`ordinary`]). And what seals many files that nobody waits for computes for milliseconds in
-//! a row, while a request of the kernel may wait on the same processor: it gives way after each ([`Turns`]).
+//! a row, while a request of the kernel may wait on the same processor: it gives way between two of them ([`Turns`]).
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{getpriority_process, setpriority_process};
 
 /// By how much nice values are lowered (sched(7)).
 const LOWERED: i32 = 10;
-/// For how long way is given in any case.
-const GRACE: Duration = Duration::from_millis(1);
+/// For how long way is given in any case, and at most.
+const GIVEN: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(100)];
 
 /// The nice value of ordinary threads. Without it nothing is changed.
 static ORDINARY: OnceLock<i32> = OnceLock::new();
 
+/// A process that one of ours starts finds in it what [`handed_on`] answered there.
+pub const ENV: &str = "SEALFS_ORDINARY_NICE";
+
 /// Lowers the nice value of the calling thread and of all that it starts. Before privileges are dropped. Who has not the
 /// right to goes on without.
 pub fn begin() {
+    let inherited = std::env::var(ENV).ok().and_then(|value| value.parse().ok());
+    begin_from(inherited);
+}
+
+fn begin_from(inherited: Option<i32>) {
+    if let Some(ordinary) = inherited {
+        let _ = ORDINARY.set(ordinary);
+        return;
+    }
     let Ok(nice) = getpriority_process(None) else { return };
-    // A worker inherits what its parent has lowered, or systemd.
+    // What systemd has lowered is not lowered twice.
     let lowered = if nice < 0 { nice } else { nice - LOWERED };
     if setpriority_process(None, lowered).is_ok() {
         let _ = ORDINARY.set(lowered + LOWERED);
     }
+}
+
+/// For [`ENV`] of a process that inherits the lowered value; none if nothing was lowered.
+#[must_use]
+pub fn handed_on() -> Option<String> {
+    ORDINARY.get().map(ToString::to_string)
 }
 
 /// The calling thread, and those that it starts, take their turns as other programs do. For good, because to lower a nice
@@ -43,27 +62,31 @@ pub fn ordinary() {
 }
 
 /// The turns of a thread that does one small piece of work after the other. Between two of them whoever else waits for
-/// this processor gets it, as long as all that makes the whole no more than about three times as long: threads of the
-/// kernel's requests leave after microseconds, compilers do not.
-#[derive(Debug)]
-pub struct Turns {
-    /// None: no way is given.
+/// this processor gets it, as long as all that makes the whole no more than about three times as long, and no more than
+/// 100 ms longer: threads of the kernel's requests leave after microseconds, compilers do not.
+pub struct Turns<'a> {
+    /// Somebody waits for the work: no way is given.
+    awaited: &'a AtomicBool,
+    /// When the first piece began.
     begun: Option<Instant>,
     waited: Duration,
 }
 
-impl Turns {
-    /// Work that begins now; `awaited`: somebody waits for it, so no way is given.
+impl<'a> Turns<'a> {
+    /// For work that has not begun; `awaited`: whether somebody waits for it, which may change.
     #[must_use]
-    pub fn begin(awaited: bool) -> Self {
-        Turns { begun: (!awaited).then(Instant::now), waited: Duration::ZERO }
+    pub fn new(awaited: &'a AtomicBool) -> Self {
+        Turns { awaited, begun: None, waited: Duration::ZERO }
     }
 
-    /// Between two pieces.
-    pub fn give_way(&mut self) {
-        let Some(begun) = self.begun else { return };
+    /// Before a piece.
+    pub fn next(&mut self) {
+        if self.awaited.load(Ordering::Relaxed) {
+            return;
+        }
         let now = Instant::now();
-        if is_patient(now - begun, self.waited) {
+        let begun = *self.begun.get_or_insert(now);
+        if begun < now && is_patient(now - begun, self.waited) {
             std::thread::yield_now();
             self.waited += now.elapsed();
         }
@@ -72,7 +95,8 @@ impl Turns {
 
 /// Whether way is given once more, `waited` of `passed` having been given.
 fn is_patient(passed: Duration, waited: Duration) -> bool {
-    waited * 3 <= passed * 2 + GRACE
+    let [always, most] = GIVEN;
+    waited < most && waited * 3 <= passed * 2 + always
 }
 
 #[cfg(test)]
@@ -85,8 +109,11 @@ mod tests {
         let thread = std::thread::spawn(|| {
             let nice = || getpriority_process(None).unwrap();
             let before = nice();
-            begin();
+            begin_from(None);
             assert_eq!(nice(), before - LOWERED);
+            assert_eq!(handed_on(), Some(before.to_string()));
+            begin_from(Some(before));
+            assert_eq!(nice(), before - LOWERED, "lowered twice");
             let computing = std::thread::spawn(move || {
                 let inherited = nice();
                 ordinary();
@@ -105,15 +132,20 @@ mod tests {
         assert!(!is_patient(ms(3), ms(3)), "a compiler's whole turn");
         assert!(is_patient(ms(9), ms(6)));
         assert!(!is_patient(ms(9), ms(7)));
+        assert!(!is_patient(ms(1000), ms(100)));
     }
 
     #[test]
     fn what_is_awaited_gives_no_way() {
-        let mut turns = Turns::begin(true);
-        turns.give_way();
-        assert_eq!(turns.waited, Duration::ZERO);
-        let mut turns = Turns::begin(false);
-        turns.give_way();
-        assert!(turns.waited > Duration::ZERO);
+        let awaited = AtomicBool::new(false);
+        let mut turns = Turns::new(&awaited);
+        turns.next();
+        assert_eq!(turns.waited, Duration::ZERO, "before the first piece");
+        turns.next();
+        let waited = turns.waited;
+        assert!(waited > Duration::ZERO);
+        awaited.store(true, Ordering::Relaxed);
+        turns.next();
+        assert_eq!(turns.waited, waited);
     }
 }

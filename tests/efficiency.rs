@@ -304,6 +304,7 @@ fn threads_have_their_nice_values() {
         ("seal-hash-0", raised + 10),
         ("seal-early", raised + 10),
         ("log-export", raised + 10),
+        ("observer", raised + 10),
         ("fuser-0", raised + 10),
         ("fuser-3", raised + 10),
     ] {

@@ -25,6 +25,7 @@ use super::link::{Link, Message};
 use super::worker::{self, Inherited};
 use super::{Args, StartError, background, mount, serve};
 use crate::crypto;
+use crate::sched;
 use crate::store::Layout;
 
 /// How long a worker may be silent before it is taken for stuck.
@@ -184,6 +185,9 @@ impl Keeper {
         command.args(std::env::args_os().skip(1));
         command
             .env(worker::ENV, Inherited { device, memory, link, lock, parent: std::process::id() }.to_text());
+        if let Some(nice) = sched::handed_on() {
+            command.env(sched::ENV, nice);
+        }
         command.env_remove("NOTIFY_SOCKET").env_remove(background::READY_ENV);
         let worker = command.spawn();
         handed_on(FdFlags::CLOEXEC)?;

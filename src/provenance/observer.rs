@@ -232,6 +232,8 @@ fn spawn(shared: &Arc<Shared>) -> std::io::Result<()> {
 
 fn work(shared: &Shared) {
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    // Executables are hashed here.
+    crate::sched::ordinary();
     let me = NEXT.fetch_add(1, Ordering::Relaxed);
     loop {
         let observation = shared.queue.pop();

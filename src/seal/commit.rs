@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::digest::Content;
@@ -54,6 +54,10 @@ impl HashedFile {
         self.durable = Some(path);
     }
 
+    pub fn content(&self) -> Content {
+        self.content
+    }
+
     pub fn lease(&self) -> Option<&Arc<Lease>> {
         self.lease.as_ref()
     }
@@ -84,10 +88,14 @@ pub fn run(inner: &Inner) {
     while let Some(batch) = inner.hashed.take(|| inner.queue.small_ahead() > 0) {
         let count = batch.len() as u64;
         let _first = inner.pieces.first();
-        let awaited = batch.iter().any(|file| file.life.lock().is_awaited());
+        // Who comes to wait from here on says so itself.
+        inner.awaited.store(false, Ordering::Relaxed);
+        if batch.iter().any(|file| file.life.lock().is_awaited()) {
+            inner.awaited.store(true, Ordering::Relaxed);
+        }
         let durable = durability::make_durable(inner, batch);
         let frozen = freeze(inner, durable);
-        commit(inner, frozen, awaited);
+        commit(inner, frozen);
         inner.committing.fetch_sub(count, Ordering::Relaxed);
     }
 }
@@ -158,11 +166,11 @@ fn unmark(hashed: &HashedFile) {
 
 /// Signs and commits. A batch that cannot be committed is tried file by file, so that one does not keep the
 /// others.
-fn commit(inner: &Inner, frozen: Vec<FrozenFile>, awaited: bool) {
+fn commit(inner: &Inner, frozen: Vec<FrozenFile>) {
     if frozen.is_empty() {
         return;
     }
-    let mut result = sign_and_commit(inner, &frozen, awaited);
+    let mut result = sign_and_commit(inner, &frozen);
     while let Err(error) = &result
         && error.is_in_doubt()
     {
@@ -170,14 +178,14 @@ fn commit(inner: &Inner, frozen: Vec<FrozenFile>, awaited: bool) {
             // The daemon ends: the next one sees which of the two it is.
             return;
         }
-        result = sign_and_commit(inner, &frozen, awaited);
+        result = sign_and_commit(inner, &frozen);
     }
     match result {
-        Ok(committed) => publish(inner, frozen, committed, awaited),
+        Ok(committed) => publish(inner, frozen, committed),
         Err(error) if frozen.len() > 1 => {
             tracing::warn!(%error, files = frozen.len(), "batch not committed; each file is tried by itself");
             for file in frozen {
-                commit(inner, vec![file], awaited);
+                commit(inner, vec![file]);
             }
         }
         Err(error) => {
@@ -230,11 +238,7 @@ fn in_doubt(life: &Life, what: &str) {
     tell_all(waiters, &Err(NotSealed::Failed(what.to_owned())));
 }
 
-fn sign_and_commit(
-    inner: &Inner,
-    frozen: &[FrozenFile],
-    awaited: bool,
-) -> Result<Vec<Committed>, LedgerError> {
+fn sign_and_commit(inner: &Inner, frozen: &[FrozenFile]) -> Result<Vec<Committed>, LedgerError> {
     let setup = &inner.setup;
     let policy = setup.policy.get();
     let _steady = setup.keys.steady();
@@ -292,13 +296,13 @@ fn sign_and_commit(
         Ok(NewSeal { record, digests })
     };
     let seals = if frozen.len() < MANY {
-        sign_all(frozen, 0, &sign, awaited)?
+        sign_all(frozen, 0, &sign, &inner.awaited)?
     } else {
-        sign_in_parallel(frozen, &sign, awaited)?
+        sign_in_parallel(frozen, &sign, &inner.awaited)?
     };
-    let mut turns = Turns::begin(awaited);
+    let mut turns = Turns::new(&inner.awaited);
     for seal in seals {
-        turns.give_way();
+        turns.next();
         batch.seal(seal)?;
     }
     batch.commit()
@@ -331,11 +335,11 @@ fn sign_all(
     frozen: &[FrozenFile],
     first: usize,
     sign: &impl Fn(usize, &FrozenFile) -> Result<NewSeal, LedgerError>,
-    awaited: bool,
+    awaited: &AtomicBool,
 ) -> Result<Vec<NewSeal>, LedgerError> {
-    let mut turns = Turns::begin(awaited);
+    let mut turns = Turns::new(awaited);
     let sign = |(n, file)| {
-        turns.give_way();
+        turns.next();
         sign(first + n, file)
     };
     frozen.iter().enumerate().map(sign).collect()
@@ -344,7 +348,7 @@ fn sign_all(
 fn sign_in_parallel(
     frozen: &[FrozenFile],
     sign: &(impl Fn(usize, &FrozenFile) -> Result<NewSeal, LedgerError> + Sync),
-    awaited: bool,
+    awaited: &AtomicBool,
 ) -> Result<Vec<NewSeal>, LedgerError> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let share = frozen.len().div_ceil(threads);
@@ -364,11 +368,11 @@ fn sign_in_parallel(
 }
 
 /// The seals are durable: their lives end, and whoever waits is told.
-fn publish(inner: &Inner, frozen: Vec<FrozenFile>, committed: Vec<Committed>, awaited: bool) {
-    let mut turns = Turns::begin(awaited);
+fn publish(inner: &Inner, frozen: Vec<FrozenFile>, committed: Vec<Committed>) {
+    let mut turns = Turns::new(&inner.awaited);
     inner.setup.journal.over(committed.iter().map(|seal| seal.record().ino));
     for (file, seal) in frozen.into_iter().zip(committed) {
-        turns.give_way();
+        turns.next();
         let record = Arc::new(seal.record().clone());
         let mut state = file.hashed.life.lock();
         if let Ok(sealed) = state.state.on(Event::Committed { torn: file.torn }) {

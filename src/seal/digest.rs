@@ -81,10 +81,7 @@ pub fn hash_life_behind(
     epoch: u64,
     progress: &Progress,
 ) -> io::Result<Option<Content>> {
-    hash_file(file, |offset| {
-        progress.follow(offset);
-        life.epoch() == epoch
-    })
+    hash_file(file, |offset| progress.follow(offset) && life.epoch() == epoch)
 }
 
 /// The hash of a file that is written through the daemon from beginning to end, as it comes.

@@ -60,13 +60,30 @@ fn sync_together(inner: &Inner, batch: &[HashedFile]) -> Vec<Done> {
     if let Err(error) = durable::sync_fs(inner.setup.tree.root()) {
         tracing::error!(%error, "syncfs failed; each file of the batch is synced by itself");
         inner.suspect_flush(&error);
-        return sync_each(inner, batch);
+        // Which bytes were lost with it nobody knows: each file is read from the disk once more.
+        let synced = sync_each(inner, batch);
+        return batch
+            .iter()
+            .zip(synced)
+            .map(|(file, synced)| synced.and_then(|path| read_again(file, path)))
+            .collect();
     }
     let waited = batch.iter().zip(paths).map(|(file, path)| match file.lease() {
         Some(lease) => durable::wait_written(lease.file()).map(|()| path).map_err(Undone::Lost),
         None => Ok(path),
     });
     waited.collect()
+}
+
+/// Whether the disk has the bytes that were hashed.
+fn read_again(file: &HashedFile, path: RelPath) -> Done {
+    let Some(lease) = file.lease() else { return Ok(path) };
+    let read = store::drop_cached(lease.file()).and_then(|_| digest::hash_file(lease.file(), |_| true));
+    match read {
+        Ok(Some(content)) if content == file.content() => Ok(path),
+        Ok(_) => Err(Undone::Lost(io::Error::other("the disk has other bytes than were written"))),
+        Err(error) => Err(Undone::Lost(error)),
+    }
 }
 
 fn sync_each(inner: &Inner, batch: &[HashedFile]) -> Vec<Done> {
@@ -76,7 +93,10 @@ fn sync_each(inner: &Inner, batch: &[HashedFile]) -> Vec<Done> {
         .map(|file| file.lease().map_or(Ok(()), |lease| durable::begin_writing(lease.file(), 0, 0)))
         .collect();
     let synced = in_parallel(batch, |file| match file.lease() {
-        Some(lease) => durable::sync_file(lease.file()).map_err(Undone::Lost),
+        Some(lease) => {
+            let synced = durable::sync_file(lease.file()).inspect_err(|error| inner.suspect_flush(error));
+            synced.map_err(Undone::Lost)
+        }
         None => Ok(()),
     });
     // Each folder once, after the files.
@@ -132,7 +152,7 @@ pub fn sync_folder_of(inner: &Inner, path: &RelPath) -> Result<(), Undone> {
     };
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
     let dir = store::open_at(dir, ".", flags).map_err(Undone::Folder)?;
-    durable::sync_dir(dir).map_err(Undone::Lost)
+    durable::sync_dir(dir).inspect_err(|error| inner.suspect_flush(error)).map_err(Undone::Lost)
 }
 
 /// Makes one large file and its name durable, a piece at a time.
@@ -141,23 +161,24 @@ pub fn sync_folder_of(inner: &Inner, path: &RelPath) -> Result<(), Undone> {
 /// [`Undone`].
 pub fn sync_large(
     inner: &Inner,
+    life: &Life,
     lease: &Lease,
     size: u64,
     path: &RelPath,
     progress: &Progress,
 ) -> Result<(), Undone> {
     let _over = progress.until_over();
-    let failed = |error: &io::Error| inner.flush_failed(error);
+    life.begin();
+    let failed = |error: &io::Error| inner.suspect_flush(error);
     let reached = |bytes| progress.reached(bytes);
     let synced = inner.pieces.sync(lease.file(), size, inner.setup.tree.root(), failed, reached);
     synced.map_err(Undone::Lost)?;
     sync_folder_of(inner, path)
 }
 
-/// Hashes a large file while it is being made durable, by another thread. `None` if it was disturbed meanwhile.
-///
-/// # Errors
-/// What reading reports; and, apart from it, [`Undone`].
+/// Hashes a large file while it is being made durable, by another thread. Answers both: the hash, `None` if it was
+/// disturbed meanwhile, or what reading reports; and whether it is durable, of which an error is told once and has to be
+/// looked at in any case.
 pub fn hash_and_sync(
     inner: &Inner,
     life: &Life,
@@ -165,16 +186,16 @@ pub fn hash_and_sync(
     lease: &Lease,
     size: u64,
     path: &RelPath,
-) -> io::Result<Option<(Content, Result<(), Undone>)>> {
+) -> (io::Result<Option<Content>>, Result<(), Undone>) {
     let progress = Progress::default();
     std::thread::scope(|scope| {
-        let syncing = scope.spawn(|| sync_large(inner, lease, size, path, &progress));
-        let content = digest::hash_life_behind(lease.file(), life, epoch, &progress)?;
+        let syncing = scope.spawn(|| sync_large(inner, life, lease, size, path, &progress));
+        let content = digest::hash_life_behind(lease.file(), life, epoch, &progress);
         let synced = match syncing.join() {
             Ok(synced) => synced,
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        Ok(content.map(|content| (content, synced)))
+        (content, synced)
     })
 }
 

@@ -157,7 +157,7 @@ pub struct Life {
     pub kind: ArtifactKind,
     /// Counts whatever may change content: a hash begun at another count is worth nothing.
     epoch: AtomicU64,
-    /// Whether it began its way to the disk while it was written.
+    /// Whether bytes of it are on their way to the disk, handed over but perhaps not flushed.
     begun: AtomicBool,
     /// Lock order: after the namespace lock and the turn of a piece, before everything else. Never two lives at once.
     state: Mutex<LifeState>,
@@ -213,7 +213,12 @@ impl Life {
         self.begun.store(true, Ordering::Release);
     }
 
-    /// Whether it has begun its way to the disk while it was written.
+    /// Nothing of it is on its way any more: what it has is on the disk for good, or it has nothing.
+    pub fn begin_anew(&self) {
+        self.begun.store(false, Ordering::Release);
+    }
+
+    /// Whether it has begun its way to the disk.
     #[must_use]
     pub fn is_begun(&self) -> bool {
         self.begun.load(Ordering::Acquire)

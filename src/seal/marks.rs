@@ -29,6 +29,7 @@ impl Inner {
         let seen: Vec<_> = due.iter().map(|life| life.epoch()).collect();
         if let Err(error) = crate::durable::sync_fs(self.setup.tree.root()) {
             tracing::error!(%error, "background sync of closed files failed");
+            self.suspect_flush(&error);
             return;
         }
         let (mut rows, mut marked) = (Vec::new(), Vec::new());
@@ -48,6 +49,7 @@ impl Inner {
                 request: state.request,
             });
             state.marked = true;
+            life.begin_anew();
             drop(state);
             marked.push(life);
         }

@@ -104,8 +104,8 @@ impl Pieces {
     }
 
     /// Makes content and size of a file of so many bytes durable. `folder`: one on the same file system; its sync
-    /// flushes the disk's cache after each piece. `failed` is told of an error of that, which nobody else will hear of,
-    /// before another piece goes; `reached` of how many bytes are written.
+    /// flushes the disk's cache after each piece. `failed` is told of an error of that before another piece goes, for
+    /// nobody else will hear of it, and of one of the last sync; `reached` of how many bytes are written.
     ///
     /// # Errors
     /// Any error of a write-back, the folder's too: a sync tells it once, so who comes later would not hear of it.
@@ -136,7 +136,7 @@ impl Pieces {
             turn.over();
             reached(done);
         }
-        durable::sync_file(file)
+        durable::sync_file(file).inspect_err(failed)
     }
 
     /// Begins to write the next piece of a file that may still grow, from `offset` on, and answers its bytes. What the

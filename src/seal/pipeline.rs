@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -103,6 +103,8 @@ pub(super) struct Inner {
     pub early: Early,
     /// Files in a batch.
     pub committing: AtomicU64,
+    /// Whether somebody has come to wait for a seal since the batch began.
+    pub awaited: AtomicBool,
 }
 
 /// The running pipeline.
@@ -126,6 +128,7 @@ impl Pipeline {
             pieces: Pieces::default(),
             early: Early::default(),
             committing: AtomicU64::new(0),
+            awaited: AtomicBool::new(false),
         });
         let mut threads = Vec::new();
         let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
@@ -175,6 +178,7 @@ impl Pipeline {
         state.state = state.state.on(event)?;
         life.disturb(&mut state);
         if truncate {
+            life.begin_anew();
             state.killed = false;
             state.last_flush_killed = false;
             state.lost = false;
@@ -214,6 +218,11 @@ impl Pipeline {
     /// disk does not have: the file is torn when it is closed, unless it is written from scratch.
     pub fn sync_failed(&self, life: &Arc<Life>, error: &io::Error) {
         self.inner.sync_failed(life, &error.to_string());
+        self.inner.suspect_flush(error);
+    }
+
+    /// A sync failed that may have been of these and other bytes: it flushes the whole disk.
+    pub fn suspect_flush(&self, error: &io::Error) {
         self.inner.suspect_flush(error);
     }
 
@@ -345,6 +354,7 @@ impl Pipeline {
             return Err(Illegal { state: State::Sealed, event: Event::Emptied });
         }
         state.state = state.state.on(Event::Emptied)?;
+        life.begin_anew();
         state.killed = false;
         state.last_flush_killed = false;
         state.lost = false;

@@ -6,7 +6,7 @@
 
 use parking_lot::{Condvar, Mutex};
 
-/// Bytes that are hashed ahead of what is on the disk, at most: enough that neither waits for the other at the end.
+/// Bytes that are hashed ahead of what is written, at most: what is left to hash in the end is less than a piece.
 const AHEAD: u64 = 32 << 20;
 
 #[derive(Default)]
@@ -29,15 +29,19 @@ impl Progress {
         self.more.notify_one();
     }
 
-    /// Waits until the byte at `offset` may be hashed.
-    pub fn follow(&self, offset: u64) {
+    /// Waits until the byte at `offset` may be hashed; answers whether it ever may.
+    pub fn follow(&self, offset: u64) -> bool {
         let mut reached = self.reached.lock();
-        while !reached.over && offset >= reached.bytes + AHEAD {
+        while offset >= reached.bytes.saturating_add(AHEAD) {
+            if reached.over {
+                return false;
+            }
             self.more.wait(&mut reached);
         }
+        true
     }
 
-    /// All is written, or no more will be, once what this answers is dropped.
+    /// No more will be written once what this answers is dropped.
     pub fn until_over(&self) -> impl Drop + '_ {
         Over(self)
     }
@@ -55,7 +59,7 @@ impl Drop for Over<'_> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -65,20 +69,27 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for offset in (0..4 * AHEAD).step_by(1 << 20) {
-                    progress.follow(offset);
-                    at.store(offset, Ordering::Relaxed);
+                    if !progress.follow(offset) {
+                        return;
+                    }
+                    at.store(offset + (1 << 20), Ordering::Relaxed);
                 }
             });
-            let settled = || {
-                std::thread::sleep(Duration::from_millis(100));
-                at.load(Ordering::Relaxed)
+            // As far as that, in time, and no farther.
+            let stands_at = |expected| {
+                let until = Instant::now() + Duration::from_secs(20);
+                while at.load(Ordering::Relaxed) < expected && Instant::now() < until {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                std::thread::sleep(Duration::from_millis(50));
+                assert_eq!(at.load(Ordering::Relaxed), expected);
             };
             let over = progress.until_over();
-            assert_eq!(settled(), AHEAD - (1 << 20));
+            stands_at(AHEAD);
             progress.reached(AHEAD);
-            assert_eq!(settled(), 2 * AHEAD - (1 << 20));
+            stands_at(2 * AHEAD);
             drop(over);
         });
-        assert_eq!(at.into_inner(), 4 * AHEAD - (1 << 20));
+        assert_eq!(at.into_inner(), 2 * AHEAD, "what was not written is hashed no more");
     }
 }

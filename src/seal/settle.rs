@@ -1,6 +1,7 @@
 //! What comes after the last close, and what a demand does: decisions on one life, under its lock.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::life::{Life, LifeState, NotSealed, Phase, Waiter};
@@ -132,6 +133,7 @@ impl Inner {
             self.timer.set(deadline, Alarm::Deadline(life.ino));
         }
         state.waiters.push(waiter);
+        self.awaited.store(true, Ordering::Relaxed);
         match state.phase {
             Phase::Queued => self.queue.hurry(),
             Phase::Hashing(_) => self.hashed.hurry(),

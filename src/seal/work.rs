@@ -108,20 +108,27 @@ impl Inner {
             let size = store::stat_fd(lease.file()).map_err(failed)?.size;
             let streamed = stream.and_then(|stream| stream.finish(size));
             if size >= LARGE {
-                let done = match streamed {
-                    Some(content) => Some((
-                        content,
-                        durability::sync_large(self, &lease, size, &path, &Progress::default()),
-                    )),
-                    None => {
-                        durability::hash_and_sync(self, life, epoch, &lease, size, &path).map_err(failed)?
+                let (content, synced) = match streamed {
+                    Some(content) => {
+                        let progress = Progress::default();
+                        let synced = durability::sync_large(self, life, &lease, size, &path, &progress);
+                        (Ok(Some(content)), synced)
                     }
+                    None => durability::hash_and_sync(self, life, epoch, &lease, size, &path),
                 };
-                let Some((content, synced)) = done else { return Ok(None) };
-                if let Err(undone) = synced {
-                    self.undone(life, &undone);
-                    return Ok(None);
+                match synced {
+                    // Told once: also of a file that was disturbed meanwhile.
+                    Err(undone @ Undone::Lost(_)) => {
+                        self.undone(life, &undone);
+                        return Ok(None);
+                    }
+                    Err(undone @ Undone::Folder(_)) if matches!(content, Ok(Some(_))) => {
+                        self.undone(life, &undone);
+                        return Ok(None);
+                    }
+                    _ => {}
                 }
+                let Some(content) = content.map_err(failed)? else { return Ok(None) };
                 return Ok(Some(HashedFile::of(life, epoch, Some(lease), content, Some(path))));
             }
             let content = match streamed {
@@ -176,10 +183,7 @@ impl Inner {
     /// It could not be made durable.
     pub(super) fn undone(&self, life: &Arc<Life>, undone: &Undone) {
         match undone {
-            Undone::Lost(error) => {
-                self.lost(life, &error.to_string());
-                self.suspect_flush(error);
-            }
+            Undone::Lost(error) => self.lost(life, &error.to_string()),
             Undone::Folder(error) => self.failed(life, &format!("its folder: {error}"), false),
         }
     }
@@ -187,10 +191,10 @@ impl Inner {
     /// See [`super::Pipeline::sync_failed`].
     pub(super) fn sync_failed(&self, life: &Arc<Life>, what: &str) {
         let mut state = life.lock();
-        tracing::error!(path = %state.path, "write-back failed: {what}");
         if state.over || state.is_frozen() {
             return;
         }
+        tracing::error!(path = %state.path, "write-back failed: {what}");
         state.failure = Some(Failure { what: what.to_owned(), tries: 1, busy: false });
         state.lost = true;
         (self.setup.lost)(life.ino);
@@ -203,7 +207,7 @@ impl Inner {
     /// What the disk had taken of large files, but not for good, may be lost, whosever turn it was: none of them that is
     /// not sealed yet is sealed as it is.
     pub(super) fn flush_failed(&self, error: &io::Error) {
-        for life in self.setup.lives.all().iter().filter(|life| life.is_begun()) {
+        for life in self.setup.lives.all().iter().filter(|life| life.is_begun() && !life.lock().lost) {
             self.sync_failed(life, &format!("flush of the disk: {error}"));
         }
     }
@@ -218,12 +222,20 @@ impl Inner {
     /// A write-back error is final: the bytes on disk are not those that were written.
     pub(super) fn lost(&self, life: &Arc<Life>, what: &str) {
         let mut state = life.lock();
-        state.phase = Phase::Idle;
+        // Torn already, with others: the flush of the disk failed.
+        if state.over || (state.lost && matches!(state.phase, Phase::Idle)) {
+            return;
+        }
+        tracing::error!(path = %state.path, "write-back failed, the file is torn: {what}");
         state.failure = Some(Failure { what: what.to_owned(), tries: 1, busy: false });
-        let path = state.path.clone();
+        if !state.writers.is_empty() {
+            // Opened again meanwhile: torn when it is closed, unless it is written from scratch.
+            state.lost = true;
+            (self.setup.lost)(life.ino);
+            return;
+        }
+        state.phase = Phase::Idle;
         self.tear(life, &mut state);
-        drop(state);
-        tracing::error!(%path, "write-back failed, the file is torn: {what}");
     }
 }
 

@@ -135,7 +135,9 @@ impl Vfs {
         match &*self.handles.get(handle)? {
             Handle::File { anchor, .. } => {
                 let synced = crate::durable::sync_file(anchor.file());
-                let Some(life) = self.lives().get(ino) else { return Ok(synced?) };
+                let Some(life) = self.lives().get(ino) else {
+                    return Ok(synced.inspect_err(|error| self.parts.pipeline.suspect_flush(error))?);
+                };
                 match &synced {
                     Err(error)
                         if matches!(error.raw_os_error(), Some(libc::EIO | libc::ENOSPC | libc::EDQUOT)) =>
@@ -154,7 +156,8 @@ impl Vfs {
             Handle::Dir { ino, .. } => {
                 let (dir, _) = self.folder(*ino)?;
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-                Ok(crate::durable::sync_dir(store::open_at(&*dir, ".", flags)?)?)
+                let synced = crate::durable::sync_dir(store::open_at(&*dir, ".", flags)?);
+                Ok(synced.inspect_err(|error| self.parts.pipeline.suspect_flush(error))?)
             }
         }
     }
