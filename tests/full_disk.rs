@@ -608,8 +608,8 @@ fn a_write_back_that_fails_under_a_seal_that_is_given_up_is_final() {
     let image = Image::new("ext4", 256, &[]);
     let mut mount = on(&image);
     let pid = status(&mount)["pid"].clone();
-    // No early write-back of scratch.
-    fs::write(mount.path("large.tmp"), vec![7; 16 << 20]).expect("write");
+    // No early write-back of scratch; and larger than what is hashed ahead of the disk.
+    fs::write(mount.path("large.tmp"), vec![7; 64 << 20]).expect("write");
     let inject = "inject=sync_file_range:error=EIO:delay_enter=1000000";
     let failing = Meddling::begin(&pid, &["-e", "trace=sync_file_range", "-e", inject]);
     fs::rename(mount.path("large.tmp"), mount.path("large")).expect("rename");
