@@ -13,13 +13,15 @@ use rustix::process::{getpriority_process, setpriority_process};
 
 /// By how much nice values are lowered (sched(7)).
 const LOWERED: i32 = 10;
-/// For how long way is given in any case, and at most.
-const GIVEN: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(100)];
+/// For how long way is given in any case.
+const LEAST: Duration = Duration::from_millis(1);
+/// For how long way is given at most.
+const MOST: Duration = Duration::from_millis(100);
 
 /// The nice value of ordinary threads. Without it nothing is changed.
 static ORDINARY: OnceLock<i32> = OnceLock::new();
 
-/// A process that one of ours starts finds in it what [`handed_on`] answered there.
+/// A process that one of ours starts finds in it what [`ordinary_nice`] answered there.
 pub const ENV: &str = "SEALFS_ORDINARY_NICE";
 
 /// Lowers the nice value of the calling thread and of all that it starts. Before privileges are dropped. Who has not the
@@ -44,7 +46,7 @@ fn begin_from(inherited: Option<i32>) {
 
 /// For [`ENV`] of a process that inherits the lowered value; none if nothing was lowered.
 #[must_use]
-pub fn handed_on() -> Option<String> {
+pub fn ordinary_nice() -> Option<String> {
     ORDINARY.get().map(ToString::to_string)
 }
 
@@ -95,8 +97,7 @@ impl<'a> Turns<'a> {
 
 /// Whether way is given once more, `waited` of `passed` having been given.
 fn is_patient(passed: Duration, waited: Duration) -> bool {
-    let [always, most] = GIVEN;
-    waited < most && waited * 3 <= passed * 2 + always
+    waited < MOST && waited * 3 <= passed * 2 + LEAST
 }
 
 #[cfg(test)]
@@ -111,7 +112,7 @@ mod tests {
             let before = nice();
             begin_from(None);
             assert_eq!(nice(), before - LOWERED);
-            assert_eq!(handed_on(), Some(before.to_string()));
+            assert_eq!(ordinary_nice(), Some(before.to_string()));
             begin_from(Some(before));
             assert_eq!(nice(), before - LOWERED, "lowered twice");
             let computing = std::thread::spawn(move || {

@@ -285,9 +285,7 @@ fn a_large_file_begins_its_way_while_it_is_written() {
 #[test]
 fn threads_have_their_nice_values() {
     let mut mount = Mount::new("nice", AT_ONCE);
-    let status: serde_json::Value =
-        serde_json::from_slice(&mount.ctl(&["status", "--json"]).stdout).expect("JSON");
-    let worker = status["pid"].as_u64().expect("a process");
+    let worker = mount.worker().as_raw_nonzero();
     let own = rustix::process::getpriority_process(None).expect("nice");
     let raised = if own < 0 { own } else { own - 10 };
     let mut seen = BTreeMap::new();

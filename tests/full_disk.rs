@@ -6,7 +6,8 @@ mod harness;
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -437,9 +438,15 @@ fn writers_leave_the_room_that_is_kept_for_root() {
 struct Meddling(std::process::Child);
 
 impl Meddling {
-    fn begin(pid: &serde_json::Value, arguments: &[&str]) -> Self {
+    /// Each of these sets of calls, in this way.
+    fn begin(pid: &serde_json::Value, ways: &[(&str, &str)]) -> Self {
         let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-o", "/dev/null", "-p", &pid.to_string()]).args(arguments);
+        let calls: Vec<&str> = ways.iter().map(|(calls, _)| *calls).collect();
+        command.args(["-f", "-qq", "-o", "/dev/null", "-p", &pid.to_string()]);
+        command.args(["-e", &format!("trace={}", calls.join(","))]);
+        for (calls, way) in ways {
+            command.args(["-e", &format!("inject={calls}:{way}")]);
+        }
         let strace = Meddling(command.spawn().expect("strace"));
         let traced = |task: &std::path::Path| {
             let text = fs::read_to_string(task.join("status")).unwrap_or_default();
@@ -470,7 +477,7 @@ fn a_failed_fsync_is_final_and_what_is_kept_comes_from_the_disk() {
     let pattern = b"0123456789abcdef this is what the writer wrote ".repeat(200);
     let mut file = File::create(mount.path("told")).expect("create");
     file.write_all(&pattern).expect("write");
-    let failing = Meddling::begin(&pid, &["-e", "trace=fsync", "-e", "inject=fsync:error=EIO"]);
+    let failing = Meddling::begin(&pid, &[("fsync", "error=EIO")]);
     assert_eq!(file.sync_all().expect_err("injected").raw_os_error(), Some(libc::EIO));
     drop(failing);
     // The kernel's next one succeeds: that is not believed.
@@ -492,7 +499,7 @@ fn a_failed_fsync_is_final_and_what_is_kept_comes_from_the_disk() {
     // The same file written from scratch is as any other.
     let file = File::create(mount.path("again")).expect("create");
     (&file).write_all(b"one").expect("write");
-    let failing = Meddling::begin(&pid, &["-e", "trace=fsync", "-e", "inject=fsync:error=EIO"]);
+    let failing = Meddling::begin(&pid, &[("fsync", "error=EIO")]);
     assert!(file.sync_all().is_err());
     drop(failing);
     drop(file);
@@ -504,7 +511,7 @@ fn a_failed_fsync_is_final_and_what_is_kept_comes_from_the_disk() {
     // Nor does another worker believe in a file whose writer was told.
     let file = File::create(mount.path("across")).expect("create");
     (&file).write_all(b"one").expect("write");
-    let failing = Meddling::begin(&pid, &["-e", "trace=fsync", "-e", "inject=fsync:error=EIO"]);
+    let failing = Meddling::begin(&pid, &[("fsync", "error=EIO")]);
     assert!(file.sync_all().is_err());
     drop(failing);
     mount.ctl_ok(&["restart"]);
@@ -515,6 +522,15 @@ fn a_failed_fsync_is_final_and_what_is_kept_comes_from_the_disk() {
     mount.stop();
 }
 
+/// A large file that is still being written, and on its way to the disk.
+fn begun(mount: &Mount, name: &str) -> File {
+    let mut file = File::create(mount.path(name)).expect("create");
+    file.write_all(&vec![7; 16 << 20]).expect("write");
+    // Looked at after 20, 60, 140 ms.
+    std::thread::sleep(Duration::from_secs(1));
+    file
+}
+
 /// Large files are on their way to the disk while they are written. What the disk had taken of any of them may be lost when
 /// a flush fails, whosever turn it was.
 #[test]
@@ -522,18 +538,11 @@ fn a_flush_that_fails_while_files_are_written_is_final_for_large_ones() {
     let image = Image::new("ext4", 256, &[]);
     let mut mount = on(&image);
     let pid = status(&mount)["pid"].clone();
-    let begun = |name: &str| {
-        let mut file = File::create(mount.path(name)).expect("create");
-        file.write_all(&vec![7; 16 << 20]).expect("write");
-        // Looked at after 20, 60, 140 ms.
-        std::thread::sleep(Duration::from_secs(1));
-        file
-    };
-    let before = begun("before");
-    let failing = Meddling::begin(&pid, &["-e", "trace=fsync", "-e", "inject=fsync:error=EIO"]);
-    let during = begun("during");
+    let before = begun(&mount, "before");
+    let failing = Meddling::begin(&pid, &[("fsync", "error=EIO")]);
+    let during = begun(&mount, "during");
     drop(failing);
-    let after = begun("after");
+    let after = begun(&mount, "after");
     let mut small = File::create(mount.path("small")).expect("create");
     small.write_all(b"small").expect("write");
     for file in [&before, &during] {
@@ -558,39 +567,41 @@ fn a_sync_that_fails_for_a_small_file_is_final_for_large_ones_on_their_way() {
     let image = Image::new("ext4", 256, &[]);
     let mut mount = on(&image);
     let pid = status(&mount)["pid"].clone();
-    for (way, call) in [("writer", "fsync"), ("seal", "fsync"), ("batch", "syncfs")] {
+    mount.sealed("sealed", b"sealed");
+    let told = |what: &str| mount.log().matches(what).count();
+    let ways = [
+        ("writer", "fsync"),
+        ("reader", "fsync"),
+        ("folder", "fsync"),
+        ("seal", "fsync"),
+        ("batch", "syncfs"),
+        ("mark", "syncfs"),
+    ];
+    for (way, call) in ways {
         let name = |what: &str| format!("{what} by {way}");
-        let mut large = File::create(mount.path(name("large"))).expect("create");
-        large.write_all(&vec![7; 16 << 20]).expect("write");
-        std::thread::sleep(Duration::from_secs(1));
-        let (trace, inject) = (format!("trace={call}"), format!("inject={call}:error=EIO"));
-        let failing = Meddling::begin(&pid, &["-e", &trace, "-e", &inject]);
-        let small: Vec<String> = (0..40).map(|n| name(&format!("small{n}"))).collect();
+        let large = begun(&mount, &name("large"));
+        let failing = Meddling::begin(&pid, &[(call, "error=EIO")]);
+        let fails = |file: File| {
+            assert_eq!(file.sync_all().expect_err("fails").raw_os_error(), Some(libc::EIO), "{way}");
+        };
         match way {
-            "writer" => {
-                let first = File::create(mount.path(&small[0])).expect("create");
-                assert_eq!(first.sync_all().expect_err("fails").raw_os_error(), Some(libc::EIO));
-            }
+            "writer" => fails(File::create(mount.path(name("small"))).expect("create")),
+            "reader" => fails(File::open(mount.path("sealed")).expect("open")),
+            "folder" => fails(File::open(&mount.mnt).expect("open")),
             "seal" => {
-                fs::write(mount.path(&small[0]), "small").expect("write");
-                let path = mount.path(&small[0]).display().to_string();
+                fs::write(mount.path(name("small")), "small").expect("write");
+                let path = mount.path(name("small")).display().to_string();
                 assert!(!mount.ctl(&["seal", &path]).status.success());
             }
-            // They settle together. After a syncfs that has failed each file is synced by itself; and where the host has
-            // much to write, there is none.
+            // After a syncfs that has failed each file is synced by itself.
+            "batch" => drop(batches_until(&mount, || told("syncfs failed; each file") > 0, |_| ())),
+            // Closed and not sealed: after 2 s it is synced, and marked.
             _ => {
-                for round in 0.. {
-                    for file in &small {
-                        fs::write(mount.path(format!("{file} {round}")), file).expect("write");
-                    }
-                    for file in &small {
-                        mount.until(format!("{file} {round}"), "sealed");
-                    }
-                    if mount.log().contains("syncfs failed; each file") {
-                        break;
-                    }
-                    assert!(round < 20, "no syncfs");
-                }
+                let what = "background sync of closed files failed";
+                // What is torn is marked too: perhaps this has failed before.
+                let before = told(what);
+                fs::write(mount.path("scratch.tmp"), "scratch").expect("write");
+                harness::eventually("it is synced", || told(what) > before);
             }
         }
         drop(failing);
@@ -602,6 +613,55 @@ fn a_sync_that_fails_for_a_small_file_is_final_for_large_ones_on_their_way() {
     mount.stop();
 }
 
+/// Small files that settle together, again and again until that is so: where the host has much to write, each is synced
+/// by itself at once. `closed` is told the round, when they are written; answers the last.
+fn batches_until(mount: &Mount, done: impl Fn() -> bool, closed: impl Fn(u32)) -> u32 {
+    for round in 0..20 {
+        rustix::fs::sync();
+        let files: Vec<PathBuf> = (0..40).map(|n| mount.path(format!("small{n} in {round}"))).collect();
+        for file in &files {
+            fs::write(file, format!("{} ", file.display()).repeat(40)).expect("write");
+        }
+        closed(round);
+        for file in &files {
+            harness::eventually("it is sealed or torn", || {
+                ["sealed", "torn"].contains(&mount.state(file).as_str())
+            });
+        }
+        if done() {
+            return round;
+        }
+    }
+    panic!("no batch");
+}
+
+/// What a `syncfs` that failed had written is in memory, and may not be on the disk.
+#[test]
+fn after_a_syncfs_that_failed_small_files_are_read_from_the_disk() {
+    let image = Image::new("ext4", 64, &[]);
+    let mut mount = on(&image);
+    let pid = status(&mount)["pid"].clone();
+    // Time to meddle with the disk when a file is on it.
+    let failing = Meddling::begin(&pid, &[("syncfs", "error=EIO"), ("fsync", "delay_exit=100000")]);
+    let alter = |round: u32| {
+        let disk = File::options().read(true).write(true).open(image.file()).expect("disk");
+        let text = format!("small35 in {round} ");
+        harness::eventually("it is on the disk", || {
+            let bytes = fs::read(image.file()).expect("disk");
+            let found = bytes
+                .windows(2 * text.len())
+                .position(|bytes| bytes.starts_with(text.as_bytes()) && bytes.get(text.len()) == Some(&b'/'));
+            found.is_some_and(|at| disk.write_all_at(b"S", at as u64).is_ok())
+        });
+    };
+    let round = batches_until(&mount, || mount.log().contains("syncfs failed; each file"), alter);
+    drop(failing);
+    for (n, state) in [(34, "sealed"), (35, "torn"), (36, "sealed")] {
+        mount.until(format!("small{n} in {round}"), state);
+    }
+    mount.stop();
+}
+
 /// What the disk has to tell of a file is told once: to the seal, even if a writer has come meanwhile and it is worth nothing.
 #[test]
 fn a_write_back_that_fails_under_a_seal_that_is_given_up_is_final() {
@@ -610,8 +670,7 @@ fn a_write_back_that_fails_under_a_seal_that_is_given_up_is_final() {
     let pid = status(&mount)["pid"].clone();
     // No early write-back of scratch; and larger than what is hashed ahead of the disk.
     fs::write(mount.path("large.tmp"), vec![7; 64 << 20]).expect("write");
-    let inject = "inject=sync_file_range:error=EIO:delay_enter=1000000";
-    let failing = Meddling::begin(&pid, &["-e", "trace=sync_file_range", "-e", inject]);
+    let failing = Meddling::begin(&pid, &[("sync_file_range", "error=EIO:delay_enter=1000000")]);
     fs::rename(mount.path("large.tmp"), mount.path("large")).expect("rename");
     // It has settled, and waits for the disk.
     std::thread::sleep(Duration::from_millis(600));
@@ -634,9 +693,7 @@ fn seals_while(what: &str, calls: &str, error: &str, files: usize, torn: bool, r
         fs::write(mount.path(name), name).expect("write");
     }
     let all: Vec<String> = names.iter().map(|name| mount.path(name).display().to_string()).collect();
-    let trace = format!("trace={calls}");
-    let inject = format!("inject={calls}:error={error}");
-    let failing = Meddling::begin(&pid, &["-e", &trace, "-e", &inject]);
+    let failing = Meddling::begin(&pid, &[(calls, &format!("error={error}"))]);
     let asked: Vec<&str> = ["seal"].into_iter().chain(all.iter().map(String::as_str)).collect();
     assert!(!mount.ctl(&asked).status.success(), "{what}: reported sealed");
     for name in &names {

@@ -185,7 +185,7 @@ impl Keeper {
         command.args(std::env::args_os().skip(1));
         command
             .env(worker::ENV, Inherited { device, memory, link, lock, parent: std::process::id() }.to_text());
-        if let Some(nice) = sched::handed_on() {
+        if let Some(nice) = sched::ordinary_nice() {
             command.env(sched::ENV, nice);
         }
         command.env_remove("NOTIFY_SOCKET").env_remove(background::READY_ENV);

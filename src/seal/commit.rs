@@ -54,6 +54,10 @@ impl HashedFile {
         self.durable = Some(path);
     }
 
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     pub fn content(&self) -> Content {
         self.content
     }

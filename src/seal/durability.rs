@@ -75,15 +75,32 @@ fn sync_together(inner: &Inner, batch: &[HashedFile]) -> Vec<Done> {
     waited.collect()
 }
 
-/// Whether the disk has the bytes that were hashed.
+/// Whether the disk has the bytes that were hashed. Whether it was disturbed meanwhile is asked when it is frozen.
 fn read_again(file: &HashedFile, path: RelPath) -> Done {
     let Some(lease) = file.lease() else { return Ok(path) };
-    let read = store::drop_cached(lease.file()).and_then(|_| digest::hash_file(lease.file(), |_| true));
-    match read {
-        Ok(Some(content)) if content == file.content() => Ok(path),
-        Ok(_) => Err(Undone::Lost(io::Error::other("the disk has other bytes than were written"))),
-        Err(error) => Err(Undone::Lost(error)),
+    read_from_disk(lease).map_err(|what| Undone::Lost(io::Error::other(what)))?;
+    match digest::hash_life(lease.file(), file.life(), file.epoch()).map_err(Undone::Lost)? {
+        Some(content) if content != file.content() => {
+            Err(Undone::Lost(io::Error::other("the disk has other bytes than were written")))
+        }
+        _ => Ok(path),
     }
+}
+
+/// After a write-back that failed, what is in memory may not be on the disk: what is hashed next comes from the disk.
+///
+/// # Errors
+/// In words.
+pub fn read_from_disk(lease: &Lease) -> Result<(), String> {
+    let text = |error: io::Error| format!("its bytes cannot be written: {error}");
+    durable::sync_file(lease.file()).map_err(text)?;
+    let left = store::drop_cached(lease.file()).map_err(|error| error.to_string())?;
+    if left > 0 {
+        return Err(format!(
+            "its bytes cannot be read back from the disk: {left} pages are in use by a mapping"
+        ));
+    }
+    Ok(())
 }
 
 fn sync_each(inner: &Inner, batch: &[HashedFile]) -> Vec<Done> {
@@ -155,7 +172,7 @@ pub fn sync_folder_of(inner: &Inner, path: &RelPath) -> Result<(), Undone> {
     durable::sync_dir(dir).inspect_err(|error| inner.suspect_flush(error)).map_err(Undone::Lost)
 }
 
-/// Makes one large file and its name durable, a piece at a time.
+/// Makes one large file and its name durable, a piece at a time; `reached` is told how many bytes are written.
 ///
 /// # Errors
 /// [`Undone`].
@@ -165,12 +182,10 @@ pub fn sync_large(
     lease: &Lease,
     size: u64,
     path: &RelPath,
-    progress: &Progress,
+    reached: impl Fn(u64),
 ) -> Result<(), Undone> {
-    let _over = progress.until_over();
     life.begin();
     let failed = |error: &io::Error| inner.suspect_flush(error);
-    let reached = |bytes| progress.reached(bytes);
     let synced = inner.pieces.sync(lease.file(), size, inner.setup.tree.root(), failed, reached);
     synced.map_err(Undone::Lost)?;
     sync_folder_of(inner, path)
@@ -189,7 +204,10 @@ pub fn hash_and_sync(
 ) -> (io::Result<Option<Content>>, Result<(), Undone>) {
     let progress = Progress::default();
     std::thread::scope(|scope| {
-        let syncing = scope.spawn(|| sync_large(inner, life, lease, size, path, &progress));
+        let syncing = scope.spawn(|| {
+            let _over = progress.until_over();
+            sync_large(inner, life, lease, size, path, |bytes| progress.reached(bytes))
+        });
         let content = digest::hash_life_behind(lease.file(), life, epoch, &progress);
         let synced = match syncing.join() {
             Ok(synced) => synced,

@@ -214,7 +214,7 @@ impl Life {
     }
 
     /// Nothing of it is on its way any more: what it has is on the disk for good, or it has nothing.
-    pub fn begin_anew(&self) {
+    pub fn arrived(&self) {
         self.begun.store(false, Ordering::Release);
     }
 

@@ -49,7 +49,7 @@ impl Inner {
                 request: state.request,
             });
             state.marked = true;
-            life.begin_anew();
+            life.arrived();
             drop(state);
             marked.push(life);
         }

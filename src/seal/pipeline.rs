@@ -178,7 +178,7 @@ impl Pipeline {
         state.state = state.state.on(event)?;
         life.disturb(&mut state);
         if truncate {
-            life.begin_anew();
+            life.arrived();
             state.killed = false;
             state.last_flush_killed = false;
             state.lost = false;
@@ -354,7 +354,7 @@ impl Pipeline {
             return Err(Illegal { state: State::Sealed, event: Event::Emptied });
         }
         state.state = state.state.on(Event::Emptied)?;
-        life.begin_anew();
+        life.arrived();
         state.killed = false;
         state.last_flush_killed = false;
         state.lost = false;

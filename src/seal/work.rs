@@ -10,7 +10,6 @@ use super::digest::{self, Content};
 use super::durability::{self, Undone};
 use super::life::{Failure, Life, LifeState, NotSealed, Phase, Waiter};
 use super::pipeline::Inner;
-use super::progress::Progress;
 use super::queue::LARGE;
 use super::timer::Alarm;
 use crate::model::{ArtifactKind, RelPath};
@@ -102,7 +101,7 @@ impl Inner {
             let stream = state.stream.take();
             let torn = state.keep_torn;
             drop(state);
-            if torn && let Err(what) = read_from_disk(&lease) {
+            if torn && let Err(what) = durability::read_from_disk(&lease) {
                 return Err((what, false));
             }
             let size = store::stat_fd(lease.file()).map_err(failed)?.size;
@@ -110,23 +109,16 @@ impl Inner {
             if size >= LARGE {
                 let (content, synced) = match streamed {
                     Some(content) => {
-                        let progress = Progress::default();
-                        let synced = durability::sync_large(self, life, &lease, size, &path, &progress);
-                        (Ok(Some(content)), synced)
+                        (Ok(Some(content)), durability::sync_large(self, life, &lease, size, &path, |_| ()))
                     }
                     None => durability::hash_and_sync(self, life, epoch, &lease, size, &path),
                 };
-                match synced {
-                    // Told once: also of a file that was disturbed meanwhile.
-                    Err(undone @ Undone::Lost(_)) => {
+                if let Err(undone) = synced {
+                    // What is lost is told once: also of a file that was disturbed meanwhile.
+                    if matches!(undone, Undone::Lost(_)) || !matches!(content, Ok(None)) {
                         self.undone(life, &undone);
-                        return Ok(None);
                     }
-                    Err(undone @ Undone::Folder(_)) if matches!(content, Ok(Some(_))) => {
-                        self.undone(life, &undone);
-                        return Ok(None);
-                    }
-                    _ => {}
+                    return Ok(None);
                 }
                 let Some(content) = content.map_err(failed)? else { return Ok(None) };
                 return Ok(Some(HashedFile::of(life, epoch, Some(lease), content, Some(path))));
@@ -237,20 +229,6 @@ impl Inner {
         state.phase = Phase::Idle;
         self.tear(life, &mut state);
     }
-}
-
-/// What is kept although it is torn may have been told not to have reached the disk, and is in memory all the same:
-/// what is hashed comes from the disk.
-fn read_from_disk(lease: &Lease) -> Result<(), String> {
-    let text = |error: io::Error| format!("its bytes cannot be written: {error}");
-    crate::durable::sync_file(lease.file()).map_err(text)?;
-    let left = store::drop_cached(lease.file()).map_err(|error| error.to_string())?;
-    if left > 0 {
-        return Err(format!(
-            "its bytes cannot be read back from the disk: {left} pages are in use by a mapping"
-        ));
-    }
-    Ok(())
 }
 
 /// Waiters whose time is over. A sidecar's reader only waits so long for writers to let go; once they have,

@@ -51,7 +51,8 @@ impl Image {
         run(Command::new("mount").args(["-o", &options]).arg(&self.dir));
     }
 
-    fn file(&self) -> PathBuf {
+    /// The file that is its disk.
+    pub fn file(&self) -> PathBuf {
         self.dir.join("image")
     }
 
