@@ -12,7 +12,6 @@ impl Asked<'_> {
         let target = self.target()?;
         self.need_owner_or(&target, Role::Governance)?;
         let record = self.record(&target)?;
-        self.writable()?;
         let parts = self.vfs.parts();
         let by = Actor::Uid(self.peer.uid);
         let predicate =
@@ -38,10 +37,6 @@ impl Asked<'_> {
         found.iter().try_for_each(|view| item(send, view))
     }
 
-    fn writable(&self) -> Result<(), Refused> {
-        if self.vfs.parts().read_only { Err(refused(REFUSED, "the mount is read-only")) } else { Ok(()) }
-    }
-
     fn rotation(&self) -> Rotation<'_> {
         let parts = self.vfs.parts();
         Rotation {
@@ -55,7 +50,6 @@ impl Asked<'_> {
 
     pub(super) fn rotate(&self, role: KeyRole, send: Items<'_>) -> Result<(), Refused> {
         self.need_governance("changing keys")?;
-        self.writable()?;
         let key =
             self.rotation().rotate(role, Actor::Uid(self.peer.uid)).map_err(|error| of_rotation(&error))?;
         item(send, &KeyView { role, fingerprint: key.fingerprint() })
@@ -63,7 +57,6 @@ impl Asked<'_> {
 
     pub(super) fn retire(&self, fingerprint: &str, since: Timestamp, send: Items<'_>) -> Result<(), Refused> {
         self.need_governance("retiring keys")?;
-        self.writable()?;
         let parts = self.vfs.parts();
         let row = parts.index.read().keys()?.into_iter().find(|row| row.fingerprint == fingerprint);
         self.rotation()
@@ -79,7 +72,6 @@ impl Asked<'_> {
 
     pub(super) fn accept_clock(&self, send: Items<'_>) -> Result<(), Refused> {
         self.need_governance("accepting the clock")?;
-        self.writable()?;
         let parts = self.vfs.parts();
         let accepted = parts.clock.accept();
         let seconds = accepted.span.0.as_secs();

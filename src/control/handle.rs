@@ -100,7 +100,37 @@ impl Asked<'_> {
         done
     }
 
+    /// A read-only mount changes nothing: whatever writes is refused here, in one place, before anything is looked at.
+    fn may_change(&self, request: &Request) -> Result<(), Refused> {
+        let changes = match request {
+            Request::Seal { .. }
+            | Request::Retain { .. }
+            | Request::Hold { .. }
+            | Request::Purge { dry_run: false }
+            | Request::Attest { .. }
+            | Request::KeyRotate { .. }
+            | Request::KeyRetire { .. }
+            | Request::ClockAccept => true,
+            Request::Status
+            | Request::Counters
+            | Request::Flush
+            | Request::Restart
+            | Request::Stat
+            | Request::Why
+            | Request::History
+            | Request::Ls { .. }
+            | Request::Wait { .. }
+            | Request::Purge { dry_run: true }
+            | Request::Trace { .. } => false,
+        };
+        if changes && self.vfs.parts().read_only {
+            return Err(refused(REFUSED, "the mount is read-only; mount it without '-r' to change anything"));
+        }
+        Ok(())
+    }
+
     fn done(&self, request: Request, send: Items<'_>) -> Result<(), Refused> {
+        self.may_change(&request)?;
         match request {
             Request::Status => item(send, &self.about.status()),
             Request::Counters => item(send, &COUNTERS.snapshot()),

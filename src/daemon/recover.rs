@@ -101,7 +101,7 @@ pub fn adopt(
             continue;
         }
         let is_torn = (found.torn || found.open) && meta.size > 0;
-        let life = pipeline.adopt(ino, kind, found.path, meta.size, is_torn);
+        let life = pipeline.adopt_unknown(ino, kind, found.path, meta.size, is_torn);
         carry_over(&life, found.request, found.demanded && !is_torn, pipeline, meta.size);
         if is_torn {
             adopted.torn += 1;

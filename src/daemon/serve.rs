@@ -137,6 +137,8 @@ fn serve(
     let _ = kernel.set(session.notifier());
     spawn("notify", move || crate::fuse::run_notifier(&notifier, &told))?;
 
+    let (renewing, to_renew) = (Arc::clone(&vfs), built.to_renew);
+    spawn("renew", move || renewing.renew_all(&to_renew))?;
     let index = Arc::clone(&vfs.parts().index);
     spawn("names", move || {
         // On Linux, of this thread alone. Whoever has just mounted has better things to do with a core.
@@ -240,6 +242,8 @@ struct Built {
     exporter: Option<Arc<Exporter>>,
     /// Files that were open and that nobody has open as far as is known.
     unclaimed: Vec<Arc<Life>>,
+    /// Files that need another inode before they can be sealed.
+    to_renew: crossbeam_channel::Receiver<Arc<Life>>,
 }
 
 /// Everything below the mount.
@@ -256,6 +260,9 @@ fn build(
     let index = Index::open(&layout.index()).map_err(|error| failed(layout.index().display(), error))?;
     let index = Arc::new(index);
     let read = |error: crate::ledger::LedgerError| failed(layout.root().display(), error);
+    if options.read_only {
+        index.refuse_writes().map_err(read)?;
+    }
     let origin: Origin =
         index.read().origin().map_err(read)?.parse().map_err(|error| failed("origin", error))?;
     let key_files = keys::files(layout, args);
@@ -269,12 +276,14 @@ fn build(
         .map_err(read)?;
     let anchor = index.read().anchor().map_err(read)?;
     let (clock, gap) = Clock::start(Box::new(SystemTime), anchor, policy.max_gap);
-    layout.clear_staging().map_err(|error| failed(layout.staging().display(), error))?;
+    if !options.read_only {
+        layout.clear_staging().map_err(|error| failed(layout.staging().display(), error))?;
+    }
     let tree = Tree::open(&layout.tree()).map_err(|error| failed(layout.tree().display(), error))?;
     store::room::look(tree.root()).map_err(|error| failed(layout.tree().display(), error))?;
     let staging = Tree::open(&layout.staging()).map_err(|error| failed(layout.staging().display(), error))?;
 
-    let mut abilities = Abilities { leases: true, immutable: true };
+    let mut abilities = Abilities { leases: true, immutable: true, pages: true };
     if !options.read_only {
         abilities = store::probe(layout).map_err(|error| failed(layout.root().display(), error))?;
         let mut batch = index.batch(&clock).map_err(read)?;
@@ -311,8 +320,11 @@ fn build(
         }
     }
     let kept = files.iter().cloned().collect();
-    let journal =
-        Journal::start(&layout.journal(), &boot, &kept).map_err(|error| journal_failed(layout, &error))?;
+    let journal = if options.read_only {
+        Journal::read_only(&layout.journal(), &boot)
+    } else {
+        Journal::start(&layout.journal(), &boot, &kept).map_err(|error| journal_failed(layout, &error))?
+    };
 
     let tree = Arc::new(tree);
     let (clock, policy, keys) = (Arc::new(clock), Arc::new(Current::new(policy)), Arc::new(keys));
@@ -322,6 +334,7 @@ fn build(
             handover.lost(ino);
         }
     });
+    let (renew, to_renew) = crossbeam_channel::unbounded();
     let setup = Setup {
         tree: Arc::clone(&tree),
         lives: Arc::new(Lives::default()),
@@ -334,6 +347,7 @@ fn build(
         abilities,
         read_only: options.read_only,
         sealed,
+        renew,
         lost,
     };
     let pipeline = Pipeline::start(setup).map_err(|error| failed("pipeline", error))?;
@@ -379,7 +393,7 @@ fn build(
         sees_exits: provenance::self_test(),
     };
     let vfs = Vfs::new(parts, last_handle).map_err(|error| failed("tree", error))?;
-    Ok(Built { vfs: Arc::new(vfs), notes: inbox, exporter: exporter.map(Arc::new), unclaimed })
+    Ok(Built { vfs: Arc::new(vfs), notes: inbox, exporter: exporter.map(Arc::new), unclaimed, to_renew })
 }
 
 fn read_policy(path: &Path) -> Result<Policy, StartError> {
@@ -449,6 +463,13 @@ fn fallbacks(parts: &Parts, options: &Options, takeover: bool) -> Vec<String> {
         fallbacks.push(
             "the backing file system has no immutable flag, or it may not be set: root can change backing files \
              unhindered, though not unnoticed"
+                .to_owned(),
+        );
+    }
+    if !parts.abilities.pages {
+        fallbacks.push(
+            "the kernel does not say what it has cached of a file here (cachestat): a file that was opened for reading and \
+             writing is copied once before it is sealed"
                 .to_owned(),
         );
     }

@@ -14,7 +14,7 @@ use fuser::{
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use super::convert::{attr, caller, kind, set_time};
+use super::convert::{attr, caller, kind, number, set_time};
 use super::errno;
 use super::passthrough::Backings;
 use crate::metrics::COUNTERS;
@@ -140,10 +140,12 @@ impl Filesystem for Adapter {
             }
         }
         let wished = self.wishes.passthrough.load(Ordering::Relaxed);
-        // A depth of two lets the store lie on an overlay.
+        // The kernel stacks two file systems at most. One over the store leaves one, so that an overlay can have the mount as
+        // its lower layer, unless the store itself lies on a stacked one.
+        let depth = if self.vfs.parts().tree.is_stacked() { 2 } else { 1 };
         let can = wished
             && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
-            && config.set_max_stack_depth(2).is_ok();
+            && config.set_max_stack_depth(depth).is_ok();
         self.wishes.passthrough.store(can, Ordering::Relaxed);
         let _ = config.set_max_write(1 << 20);
         let _ = config.set_max_readahead(1 << 20);
@@ -158,12 +160,12 @@ impl Filesystem for Adapter {
 
     fn forget(&self, _: &Request, ino: INodeNo, nlookup: u64) {
         COUNTERS.fuse_forget.one();
-        self.vfs.forget(ino.0, nlookup);
+        self.vfs.forget(number(ino), nlookup);
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         COUNTERS.fuse_getattr.one();
-        self.vfs.getattr(caller(req), ino.0, Box::new(move |result| attributes(reply, result)));
+        self.vfs.getattr(caller(req), number(ino), Box::new(move |result| attributes(reply, result)));
     }
 
     fn setattr(
@@ -187,12 +189,12 @@ impl Filesystem for Adapter {
         COUNTERS.fuse_setattr.one();
         let perm = mode.map(|mode| mode & 0o7777);
         let changes = Changes { perm, uid, gid, size, atime: set_time(atime), mtime: set_time(mtime) };
-        attributes(reply, self.vfs.setattr(caller(req), ino.0, &changes));
+        attributes(reply, self.vfs.setattr(caller(req), number(ino), &changes));
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
         COUNTERS.fuse_readlink.one();
-        match self.vfs.read_link(ino.0) {
+        match self.vfs.read_link(number(ino)) {
             Ok(target) => reply.data(&target),
             Err(fault) => reply.error(errno::of(&fault)),
         }
@@ -258,7 +260,7 @@ impl Filesystem for Adapter {
 
     fn link(&self, req: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         COUNTERS.fuse_link.one();
-        let made = self.vfs.link(caller(req), ino.0, parent.0, name);
+        let made = self.vfs.link(caller(req), number(ino), parent.0, name);
         entry(reply, self.made(caller(req), parent, name, made));
     }
 
@@ -366,7 +368,7 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         COUNTERS.fuse_write.one();
-        match self.vfs.write(ino.0, fh.0, offset, data) {
+        match self.vfs.write(number(ino), fh.0, offset, data) {
             Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
             Err(fault) => reply.error(errno::of(&fault)),
         }
@@ -374,7 +376,7 @@ impl Filesystem for Adapter {
 
     fn flush(&self, req: &Request, ino: INodeNo, fh: FileHandle, _: LockOwner, reply: ReplyEmpty) {
         COUNTERS.fuse_flush.one();
-        self.vfs.flush(caller(req), ino.0, fh.0, Box::new(move |result| empty(reply, result)));
+        self.vfs.flush(caller(req), number(ino), fh.0, Box::new(move |result| empty(reply, result)));
     }
 
     fn release(
@@ -391,21 +393,21 @@ impl Filesystem for Adapter {
         // The kernel says it again where a worker has died meanwhile. The handle goes first: a worker that takes over in
         // between finds a backing file that no handle needs, and not a handle whose backing file the kernel has no more.
         let known = self.passthrough() && self.vfs.knows_handle(fh.0);
-        self.vfs.release(ino.0, fh.0);
+        self.vfs.release(number(ino), fh.0);
         if known {
-            self.backings.release(ino.0);
+            self.backings.release(number(ino));
         }
         reply.ok();
     }
 
     fn fsync(&self, _: &Request, ino: INodeNo, fh: FileHandle, _: bool, reply: ReplyEmpty) {
         COUNTERS.fuse_fsync.one();
-        empty(reply, self.vfs.fsync(ino.0, fh.0));
+        empty(reply, self.vfs.fsync(number(ino), fh.0));
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         COUNTERS.fuse_opendir.one();
-        let (handle, kept) = self.vfs.open_dir(caller(req), ino.0);
+        let (handle, kept) = self.vfs.open_dir(caller(req), number(ino));
         let flags = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
         reply.opened(FileHandle(handle), if kept { flags } else { FopenFlags::empty() });
     }
@@ -430,7 +432,7 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectoryPlus,
     ) {
         COUNTERS.fuse_readdirplus.one();
-        let result = self.vfs.read_dir_plus(caller(req), ino.0, fh.0, offset, &mut |item, next| {
+        let result = self.vfs.read_dir_plus(caller(req), number(ino), fh.0, offset, &mut |item, next| {
             let generation = Generation(item.attr.generation);
             let (name, ttl) = (&item.entry.name, item.attr.ttl);
             !reply.add(INodeNo(item.attr.ino), next, name, &ttl, &attr(&item.attr), generation)
@@ -449,7 +451,7 @@ impl Filesystem for Adapter {
 
     fn fsyncdir(&self, _: &Request, ino: INodeNo, fh: FileHandle, _: bool, reply: ReplyEmpty) {
         COUNTERS.fuse_fsyncdir.one();
-        empty(reply, self.vfs.fsync(ino.0, fh.0));
+        empty(reply, self.vfs.fsync(number(ino), fh.0));
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
@@ -489,7 +491,7 @@ impl Filesystem for Adapter {
             libc::XATTR_REPLACE => XattrFlags::Replace,
             _ => XattrFlags::Any,
         };
-        let set = self.vfs.setxattr(caller(req), ino.0, name, value, flags);
+        let set = self.vfs.setxattr(caller(req), number(ino), name, value, flags);
         empty(
             reply,
             if caller(req).again() && set.as_ref().is_err_and(Fault::is_existing) { Ok(()) } else { set },
@@ -498,17 +500,17 @@ impl Filesystem for Adapter {
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         COUNTERS.fuse_getxattr.one();
-        sized(reply, size, self.vfs.getxattr(ino.0, name));
+        sized(reply, size, self.vfs.getxattr(number(ino), name));
     }
 
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         COUNTERS.fuse_listxattr.one();
-        sized(reply, size, self.vfs.listxattr(ino.0));
+        sized(reply, size, self.vfs.listxattr(number(ino)));
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         COUNTERS.fuse_removexattr.one();
-        empty(reply, gone(caller(req), self.vfs.removexattr(caller(req), ino.0, name)));
+        empty(reply, gone(caller(req), self.vfs.removexattr(caller(req), number(ino), name)));
     }
 
     fn fallocate(
@@ -522,7 +524,7 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         COUNTERS.fuse_fallocate.one();
-        empty(reply, self.vfs.fallocate(ino.0, fh.0, offset, length, mode));
+        empty(reply, self.vfs.fallocate(number(ino), fh.0, offset, length, mode));
     }
 
     fn lseek(&self, _: &Request, _: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {

@@ -20,6 +20,11 @@ pub fn kind(kind: Kind) -> FileType {
     }
 }
 
+/// The number that the file system knows an inode by: a sealed file may have two in the kernel.
+pub fn number(ino: INodeNo) -> u64 {
+    crate::vfs::backing(ino.0)
+}
+
 fn system_time(time: FileTime) -> SystemTime {
     let whole = if time.seconds >= 0 {
         UNIX_EPOCH.checked_add(Duration::from_secs(time.seconds.unsigned_abs()))

@@ -10,6 +10,7 @@ use super::durability;
 use super::life::{Failure, Life, NotSealed, Phase};
 use super::observed::Observed;
 use super::pipeline::{Inner, tell_all};
+use super::work::Trouble;
 use crate::crypto::{self, dsse, sshsig};
 use crate::ledger::{AttachmentKind, Batch, Committed, LedgerError, NewSeal, StatementDigests};
 use crate::model::{ArtifactKind, Event, ProvenanceRef, RelPath, SealRecord};
@@ -133,7 +134,7 @@ fn freeze(inner: &Inner, batch: Vec<HashedFile>) -> Vec<FrozenFile> {
             Ok((meta, writers)) => frozen.push(FrozenFile { hashed, path, meta, request, torn, writers }),
             Err(what) => {
                 unmark(&hashed);
-                inner.failed(&life, &what, false);
+                inner.failed(&life, &Trouble::Failed(what));
             }
         }
     }
@@ -195,7 +196,7 @@ fn commit(inner: &Inner, frozen: Vec<FrozenFile>) {
         Err(error) => {
             for file in frozen {
                 unmark(&file.hashed);
-                inner.failed(&file.hashed.life, &error.to_string(), false);
+                inner.failed(&file.hashed.life, &Trouble::Failed(error.to_string()));
             }
         }
     }
@@ -214,7 +215,8 @@ fn rule_out(inner: &Inner, frozen: &[FrozenFile], error: &LedgerError) -> bool {
             in_doubt(&file.hashed.life, &what);
         }
         for file in inner.hashed.drain() {
-            inner.failed(&file.life, "the index cannot be written, see the daemon's log", false);
+            let what = "the index cannot be written, see the daemon's log".to_owned();
+            inner.failed(&file.life, &Trouble::Failed(what));
             inner.committing.fetch_sub(1, Ordering::Relaxed);
         }
         if inner.queue.wait_stopped(pause) {

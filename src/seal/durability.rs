@@ -23,6 +23,8 @@ const FEW: usize = 4;
 const AT_ONCE: usize = 8;
 /// Bytes that wait to be written, from which on nobody should wait for all of them.
 const MUCH: u64 = 64 << 20;
+/// How often in a row it is tried to drop what is cached of a file.
+const DROPS: u32 = 3;
 
 /// Why a file is not known to be durable.
 pub enum Undone {
@@ -78,7 +80,7 @@ fn sync_together(inner: &Inner, batch: &[HashedFile]) -> Vec<Done> {
 /// Whether the disk has the bytes that were hashed. Whether it was disturbed meanwhile is asked when it is frozen.
 fn read_again(file: &HashedFile, path: RelPath) -> Done {
     let Some(lease) = file.lease() else { return Ok(path) };
-    read_from_disk(lease).map_err(|what| Undone::Lost(io::Error::other(what)))?;
+    read_from_disk(lease).map_err(|error| Undone::Lost(io::Error::other(error.to_string())))?;
     match digest::hash_life(lease.file(), file.life(), file.epoch()).map_err(Undone::Lost)? {
         Some(content) if content != file.content() => {
             Err(Undone::Lost(io::Error::other("the disk has other bytes than were written")))
@@ -87,20 +89,34 @@ fn read_again(file: &HashedFile, path: RelPath) -> Done {
     }
 }
 
-/// After a write-back that failed, what is in memory may not be on the disk: what is hashed next comes from the disk.
+/// Why what is hashed next does not come from the disk.
+#[derive(Debug, thiserror::Error)]
+pub enum NotFromDisk {
+    /// Pages stay in memory.
+    #[error("{0} pages of it are in use by a mapping, or by a read into it that has not ended")]
+    InUse(u64),
+    /// It cannot be synced.
+    #[error("its bytes cannot be written: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// What is hashed next comes from the disk, and no page that was in memory before is in the file any more. That matters
+/// after a write-back that failed, when memory and disk may differ; and of a file that may have been mapped, for a page
+/// of it that is pinned by a direct read outlives mapping and descriptor, and is written to without any trace.
 ///
 /// # Errors
-/// In words.
-pub fn read_from_disk(lease: &Lease) -> Result<(), String> {
-    let text = |error: io::Error| format!("its bytes cannot be written: {error}");
-    durable::sync_file(lease.file()).map_err(text)?;
-    let left = store::drop_cached(lease.file()).map_err(|error| error.to_string())?;
-    if left > 0 {
-        return Err(format!(
-            "its bytes cannot be read back from the disk: {left} pages are in use by a mapping"
-        ));
+/// [`NotFromDisk`]. A page that is in use by a reader only cannot be told from one that is written to.
+pub fn read_from_disk(lease: &Lease) -> Result<(), NotFromDisk> {
+    durable::sync_file(lease.file())?;
+    let mut left = 0;
+    // Whoever reads meanwhile uses a page for microseconds, and brings others in.
+    for _ in 0..DROPS {
+        left = store::drop_cached(lease.file())?;
+        if left == 0 {
+            return Ok(());
+        }
     }
-    Ok(())
+    Err(NotFromDisk::InUse(left))
 }
 
 fn sync_each(inner: &Inner, batch: &[HashedFile]) -> Vec<Done> {

@@ -101,6 +101,9 @@ pub struct LifeState {
     pub killed: bool,
     /// Whether bytes of it are known not to have reached the disk; a writer's fsync(2) tells it.
     pub lost: bool,
+    /// Whether pages of the backing file may have been mapped shared and writable: it had a handle for reading and
+    /// writing that went past the daemon, or nobody knows what handles it had.
+    pub mapped: bool,
     /// Whether it is looked at for an early write-back.
     pub watched: bool,
     /// A seal was demanded; it takes effect at the last close.
@@ -180,6 +183,7 @@ impl Life {
                 last_flush_killed: false,
                 killed: false,
                 lost: false,
+                mapped: false,
                 watched: false,
                 demanded: false,
                 keep_torn: false,

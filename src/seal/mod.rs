@@ -22,6 +22,7 @@ mod pieces;
 mod pipeline;
 mod progress;
 mod queue;
+mod renew;
 mod retain;
 mod rotate;
 mod settle;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
 use super::commit;
@@ -59,6 +60,8 @@ pub struct Setup {
     /// Told of the inode of each seal that is durable, before whoever waits for it: what the kernel has cached of it
     /// shows no retention. Called from the committer's thread; must not wait for requests of the kernel.
     pub sealed: Box<dyn Fn(u64) + Send + Sync>,
+    /// Takes each file that needs another inode before it can be sealed, since pages of this one stay in use.
+    pub renew: Sender<Arc<Life>>,
     /// Told of the inode of each file that will be torn because bytes of it are lost: the next worker has to know.
     pub lost: Box<dyn Fn(u64) + Send + Sync>,
 }
@@ -245,6 +248,7 @@ impl Pipeline {
         let life = self.lives().begin(ino, ArtifactKind::File, path, State::Open);
         let mut state = life.lock();
         state.writers = writers;
+        state.mapped = true;
         state.killed = killed;
         state.last_flush_killed = last_killed;
         self.journal().opened(ino, &state.path);
@@ -329,12 +333,36 @@ impl Pipeline {
         self.inner.settle(life, &mut state, size, |settles| Event::Renamed { settles });
     }
 
-    /// A life begins for a closed file that stands at `path`, as after a link, a rename out of an expired
-    /// seal, or a restart.
-    pub fn adopt(&self, ino: u64, kind: ArtifactKind, path: RelPath, size: u64, torn: bool) -> Arc<Life> {
+    /// A life begins for a closed file that stands at `path`, as after a link or a rename out of an expired seal: nobody
+    /// ever had it open for writing since it was last proven.
+    pub fn adopt(&self, ino: u64, kind: ArtifactKind, path: RelPath, size: u64) -> Arc<Life> {
+        self.begin_closed(ino, kind, path, size, (false, false))
+    }
+
+    /// A life begins for a closed file of which nobody knows who had it open, as after a restart.
+    pub fn adopt_unknown(
+        &self,
+        ino: u64,
+        kind: ArtifactKind,
+        path: RelPath,
+        size: u64,
+        torn: bool,
+    ) -> Arc<Life> {
+        self.begin_closed(ino, kind, path, size, (torn, true))
+    }
+
+    fn begin_closed(
+        &self,
+        ino: u64,
+        kind: ArtifactKind,
+        path: RelPath,
+        size: u64,
+        (torn, mapped): (bool, bool),
+    ) -> Arc<Life> {
         let lives = self.lives();
         let life = lives.begin(ino, kind, path, if torn { State::Torn } else { State::Open });
         let mut state = life.lock();
+        state.mapped = mapped;
         if torn {
             self.journal().torn(ino, &state.path);
         } else {
@@ -464,6 +492,20 @@ impl Pipeline {
     /// one transaction for all. Called from a thread that nothing waits for.
     pub fn mark_closed(&self, all: bool) {
         self.inner.mark_closed(all);
+    }
+
+    /// Whether the pipeline is ending or has ended.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.inner.queue.wait_stopped(Duration::ZERO)
+    }
+
+    pub(super) fn unmark(&self, path: &RelPath) {
+        self.inner.unmark(path);
+    }
+
+    pub(super) fn enqueue(&self, life: &Arc<Life>, state: &mut LifeState, size: u64) {
+        self.inner.enqueue(life, state, size);
     }
 
     /// Counts of the unsealed.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::commit::HashedFile;
 use super::digest::{self, Content};
-use super::durability::{self, Undone};
+use super::durability::{self, NotFromDisk, Undone};
 use super::life::{Failure, Life, LifeState, NotSealed, Phase, Waiter};
 use super::pipeline::Inner;
 use super::queue::LARGE;
@@ -15,6 +15,29 @@ use super::timer::Alarm;
 use crate::model::{ArtifactKind, RelPath};
 use crate::sched;
 use crate::store::{self, Lease, LeaseError};
+
+/// How often a file is tried of which pages stay in memory, before it gets another inode: about two seconds.
+const PATIENCE: u32 = 11;
+
+/// Why a try at a seal came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    /// Somebody still writes: soon over, as a rule.
+    #[error("{0}")]
+    Busy(String),
+    /// Pages stay in memory that somebody may still write to.
+    #[error("{0}")]
+    Pages(String),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Trouble::Failed(error.to_string())
+    }
+}
 
 impl Inner {
     /// The timer's thread.
@@ -55,15 +78,14 @@ impl Inner {
                     self.hashed.push(hashed, hurry);
                 }
                 Ok(None) => {}
-                Err((what, busy)) => self.failed(&life, &what, busy),
+                Err(trouble) => self.failed(&life, &trouble),
             }
             self.queue.done();
         }
     }
 
     /// Proves that nobody can write, and hashes. `None` if the file was disturbed.
-    fn prove_and_hash(&self, life: &Arc<Life>) -> Result<Option<HashedFile>, (String, bool)> {
-        let failed = |error: io::Error| (error.to_string(), false);
+    fn prove_and_hash(&self, life: &Arc<Life>) -> Result<Option<HashedFile>, Trouble> {
         for _ in 0..3 {
             let mut state = life.lock();
             if !matches!(state.phase, Phase::Queued) || state.over || !state.writers.is_empty() {
@@ -77,7 +99,7 @@ impl Inner {
             if life.kind == ArtifactKind::Symlink {
                 state.phase = Phase::Hashing(None);
                 drop(state);
-                return match self.read_link(&path, life.ino).map_err(failed)? {
+                return match self.read_link(&path, life.ino)? {
                     Some(content) => Ok(Some(HashedFile::of(life, epoch, None, content, None))),
                     None => continue,
                 };
@@ -87,24 +109,30 @@ impl Inner {
                 // Renamed before we came: the path is looked up again.
                 Ok(_) => continue,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(failed(error)),
+                Err(error) => return Err(error.into()),
             };
             let lease = match Lease::take(file) {
                 Ok(lease) => Arc::new(lease),
                 Err((file, LeaseError::Unsupported)) if !self.setup.abilities.leases => {
                     Arc::new(Lease::without(file))
                 }
-                Err((_, error @ LeaseError::Busy)) => return Err((error.to_string(), true)),
-                Err((_, error)) => return Err((error.to_string(), false)),
+                Err((_, error @ LeaseError::Busy)) => return Err(Trouble::Busy(error.to_string())),
+                Err((_, error)) => return Err(Trouble::Failed(error.to_string())),
             };
             state.phase = Phase::Hashing(Some(Arc::clone(&lease)));
             let stream = state.stream.take();
-            let torn = state.keep_torn;
+            let (torn, mapped) = (state.keep_torn, state.mapped);
             drop(state);
-            if torn && let Err(what) = durability::read_from_disk(&lease) {
-                return Err((what, false));
+            if mapped && !self.setup.abilities.pages {
+                return Err(Trouble::Pages("what is cached of it cannot be seen".to_owned()));
             }
-            let size = store::stat_fd(lease.file()).map_err(failed)?.size;
+            if torn || mapped {
+                durability::read_from_disk(&lease).map_err(|error| match error {
+                    NotFromDisk::InUse(_) => Trouble::Pages(error.to_string()),
+                    NotFromDisk::Io(_) => Trouble::Failed(error.to_string()),
+                })?;
+            }
+            let size = store::stat_fd(lease.file())?.size;
             let streamed = stream.and_then(|stream| stream.finish(size));
             if size >= LARGE {
                 let (content, synced) = match streamed {
@@ -120,17 +148,17 @@ impl Inner {
                     }
                     return Ok(None);
                 }
-                let Some(content) = content.map_err(failed)? else { return Ok(None) };
+                let Some(content) = content? else { return Ok(None) };
                 return Ok(Some(HashedFile::of(life, epoch, Some(lease), content, Some(path))));
             }
             let content = match streamed {
                 Some(content) => Some(content),
-                None => digest::hash_life(lease.file(), life, epoch).map_err(failed)?,
+                None => digest::hash_life(lease.file(), life, epoch)?,
             };
             let Some(content) = content else { return Ok(None) };
             return Ok(Some(HashedFile::of(life, epoch, Some(lease), content, None)));
         }
-        Err(("its name moves faster than it can be sealed".to_owned(), true))
+        Err(Trouble::Busy("its name moves faster than it can be sealed".to_owned()))
     }
 
     fn read_link(&self, path: &RelPath, ino: u64) -> io::Result<Option<Content>> {
@@ -143,32 +171,39 @@ impl Inner {
         Ok(Some(Content { sha256: crate::crypto::sha256(bytes), size: bytes.len() as u64 }))
     }
 
-    /// A try at a seal has failed: it is told, kept, and tried again.
-    pub(super) fn failed(&self, life: &Arc<Life>, what: &str, busy: bool) {
+    /// A try at a seal has failed: that is reported, kept, and the seal tried again.
+    pub(super) fn failed(&self, life: &Arc<Life>, trouble: &Trouble) {
         let mut state = life.lock();
         state.phase = Phase::Idle;
         if state.over {
             return;
         }
         let tries = state.failure.as_ref().map_or(0, |failure| failure.tries) + 1;
-        let pause = if busy {
+        let (busy, pages) = (matches!(trouble, Trouble::Busy(_)), matches!(trouble, Trouble::Pages(_)));
+        let pause = if busy || (pages && self.setup.abilities.pages) {
             Duration::from_millis(1 << tries.min(12)).min(Duration::from_secs(5))
         } else {
             Duration::from_secs(1 << tries.min(8)).min(Duration::from_secs(300))
         };
-        state.failure = Some(Failure { what: what.to_owned(), tries, busy });
+        let what = trouble.to_string();
+        state.failure = Some(Failure { what: what.clone(), tries, busy });
         let due = Instant::now() + pause;
         state.due = Some(due);
         self.timer.set(due, Alarm::Retry(life.ino));
         let path = state.path.clone();
+        // A page that stays may be a reader's, for as long as that likes: the content goes on in another inode.
+        let renewed = pages
+            && (tries >= PATIENCE || !self.setup.abilities.pages)
+            && self.setup.renew.send(Arc::clone(life)).is_ok();
         // Whoever closed last has let go within milliseconds; longer is somebody outside.
-        let told = if busy && tries < 11 { Vec::new() } else { std::mem::take(&mut state.waiters) };
+        let patient = renewed || ((busy || pages) && tries < PATIENCE);
+        let waiting = if patient { Vec::new() } else { std::mem::take(&mut state.waiters) };
         drop(state);
-        if !busy || tries == 11 {
+        if !patient && (!busy || tries == PATIENCE) {
             tracing::warn!(%path, tries, "cannot seal yet: {what}");
         }
-        for waiter in told {
-            (waiter.tell)(Err(NotSealed::Failed(what.to_owned())));
+        for waiter in waiting {
+            (waiter.tell)(Err(NotSealed::Failed(what.clone())));
         }
     }
 
@@ -176,7 +211,7 @@ impl Inner {
     pub(super) fn undone(&self, life: &Arc<Life>, undone: &Undone) {
         match undone {
             Undone::Lost(error) => self.lost(life, &error.to_string()),
-            Undone::Folder(error) => self.failed(life, &format!("its folder: {error}"), false),
+            Undone::Folder(error) => self.failed(life, &Trouble::Failed(format!("its folder: {error}"))),
         }
     }
 

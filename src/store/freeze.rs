@@ -97,19 +97,26 @@ pub fn set_immutable(file: impl AsFd, on: bool) -> io::Result<()> {
     Ok(rustix::fs::ioctl_setflags(file, wanted)?)
 }
 
-/// Has the kernel forget what it holds of a file in memory, so that it is read from the disk; answers how many pages
-/// stay, since somebody has them mapped. What is not yet written stays too: sync first.
+/// Has the kernel drop what it has cached of a file, so that the file is read from the disk. Returns how many pages stay:
+/// pages that somebody has mapped, or that a read of a device or of another process still writes into. Dirty pages stay
+/// too: sync first.
 ///
 /// # Errors
-/// What `fadvise` reports. A kernel that cannot tell what stays (before Linux 6.5) is believed.
+/// What `fadvise` reports. Where the kernel does not say what stays (see [`cached_pages`]), 0 is returned.
 pub fn drop_cached(file: impl AsFd) -> io::Result<u64> {
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+    Ok(cached_pages(file).unwrap_or(0))
+}
+
+/// How many pages of a file the kernel has cached; `None` where it does not say (before Linux 6.5, or where a filter of
+/// system calls forbids the question). A stacked file system says 0 of pages that the file system below it has.
+pub fn cached_pages(file: impl AsFd) -> Option<u64> {
     // Of every architecture (asm-generic/unistd.h).
     const CACHESTAT: libc::c_long = 451;
-    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
     // struct cachestat_range { off, len } with 0 for "to the end", and struct cachestat, of linux/mman.h.
     let (range, mut found) = ([0u64; 2], [0u64; 5]);
     // SAFETY: the call reads the first and writes the second, both of the kernel's size and alive through it.
     let done =
         unsafe { libc::syscall(CACHESTAT, file.as_fd().as_raw_fd(), range.as_ptr(), found.as_mut_ptr(), 0) };
-    Ok(if done == 0 { found[0] } else { 0 })
+    (done == 0).then_some(found[0])
 }

@@ -18,10 +18,11 @@
 //! | `h HANDLE INO KIND UNIQUE PROCESS` | opened in answer to the request UNIQUE (KIND `r` reads, `w` writes, `d` folder, `c` made content) |
 //! | `l HANDLE KILLED OWN` | flushed; by a process that was dying from a signal (1); which was the one that opened it (1) |
 //! | `e INO` | a writer was told that its bytes did not reach the disk: counts as killed |
+//! | `m INO` | the kernel may have cached content of it that the daemon never got |
 //! | `x HANDLE` | released |
 //! | `b INO ID` | backing file registered with the kernel; 0: about to be given back |
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::os::fd::BorrowedFd;
@@ -99,6 +100,8 @@ pub struct Live {
     pub last_backing: u32,
     /// The backing file that was to be given back last; 0: none was.
     pub given_back: u32,
+    /// Inodes that the kernel knows and of which it may have cached content that the daemon never got.
+    pub doubted: HashSet<u64>,
     /// Inodes whose last flush came from a dying process, and whether one that opened it was.
     pub killed: HashMap<u64, bool>,
 }
@@ -238,6 +241,11 @@ impl Handover {
         self.append(&format!("e\t{ino}\n"));
     }
 
+    /// The kernel may have cached content of it that the daemon never got, until it forgets the inode.
+    pub fn doubted(&self, ino: u64) {
+        self.append(&format!("m\t{ino}\n"));
+    }
+
     /// A handle was released.
     pub fn released(&self, number: u64) {
         self.append(&format!("x\t{number}\n"));
@@ -363,6 +371,9 @@ impl Live {
                 text.push_str(&format!("u\t{ino}\n"));
             }
         }
+        for ino in &self.doubted {
+            text.push_str(&format!("m\t{ino}\n"));
+        }
         for (ino, to) in &self.pending {
             let to = to.as_ref().map(|(parent, name)| format!("\t{parent}\t{name}")).unwrap_or_default();
             text.push_str(&format!("p\t{ino}{to}\n"));
@@ -410,7 +421,10 @@ impl Live {
             }
             "q" => drop(self.pending.remove(&number()?)),
             "f" => match (number()?, number()?) {
-                (ino, 0) => drop(self.nodes.remove(&ino)),
+                (ino, 0) => {
+                    self.doubted.remove(&ino);
+                    self.nodes.remove(&ino);
+                }
                 (ino, lookups) => self.nodes.get_mut(&ino)?.lookups = lookups,
             },
             "h" => {
@@ -437,6 +451,9 @@ impl Live {
                 } else if before == Some(true) {
                     self.killed.insert(handle.ino, true);
                 }
+            }
+            "m" => {
+                self.doubted.insert(number()?);
             }
             "e" => {
                 self.killed.insert(number()?, true);

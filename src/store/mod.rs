@@ -17,7 +17,7 @@ mod shards;
 mod tree;
 mod window;
 
-pub use freeze::{Lease, LeaseError, drop_cached, is_immutable, set_immutable};
+pub use freeze::{Lease, LeaseError, cached_pages, drop_cached, is_immutable, set_immutable};
 pub use handover::{Ghosts, Handover, Live, LiveHandle, LiveKind, LiveNode};
 pub use layout::{Layout, LayoutError};
 pub use lock::{LockError, StoreLock};

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::freeze::{Lease, LeaseError, set_immutable};
+use super::freeze::{Lease, LeaseError, cached_pages, set_immutable};
 use super::layout::Layout;
 
 /// What works in this store. What does not is told once at start, and in `status`.
@@ -14,9 +14,11 @@ pub struct Abilities {
     pub leases: bool,
     /// `FS_IMMUTABLE_FL`.
     pub immutable: bool,
+    /// The kernel says how many pages of a file it has cached.
+    pub pages: bool,
 }
 
-/// Tries leases and the immutable flag on a scratch file beside the tree, which is removed again.
+/// Tries leases, the immutable flag and `cachestat` on a scratch file beside the tree, which is removed again.
 ///
 /// # Errors
 /// If no file can be made in the store.
@@ -27,13 +29,15 @@ pub fn probe(layout: &Layout) -> io::Result<Abilities> {
         let _ = set_immutable(left.as_fd(), false);
         let _ = std::fs::remove_file(&path);
     }
-    File::create(&path)?;
+    std::fs::write(&path, [1; 1])?;
     let tried = try_on(OwnedFd::from(File::open(&path)?));
     std::fs::remove_file(&path)?;
     Ok(tried)
 }
 
 fn try_on(file: OwnedFd) -> Abilities {
+    // Just written: what is in no cache now is cached out of sight, as below a stacked file system.
+    let pages = cached_pages(&file).is_some_and(|pages| pages > 0);
     let immutable = set_immutable(file.as_fd(), true).is_ok();
     if immutable {
         let _ = set_immutable(file.as_fd(), false);
@@ -42,5 +46,5 @@ fn try_on(file: OwnedFd) -> Abilities {
         Ok(_) => true,
         Err((_, error)) => !matches!(error, LeaseError::Unsupported),
     };
-    Abilities { leases, immutable }
+    Abilities { leases, immutable, pages }
 }

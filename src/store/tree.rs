@@ -21,6 +21,9 @@ const RESOLVE: ResolveFlags =
 /// Bytes of a path that are walked in one call: less than `PATH_MAX`.
 const STEP: usize = 3500;
 
+/// Types of stacked file systems: overlayfs, eCryptfs, FUSE (linux/magic.h).
+const STACKED: [rustix::fs::FsWord; 3] = [0x794c_7630, 0xf15f, 0x6573_5546];
+
 /// How many directory descriptors are kept; each spares walking the path again.
 const DIRS_KEPT: usize = 512;
 
@@ -99,6 +102,13 @@ impl Tree {
     #[must_use]
     pub fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
+    }
+
+    /// Whether the tree lies on a file system that stands on another one: an overlay, eCryptfs, or a FUSE file system,
+    /// which may have passthrough of its own.
+    #[must_use]
+    pub fn is_stacked(&self) -> bool {
+        rustix::fs::fstatfs(&self.root).is_ok_and(|found| STACKED.contains(&(found.f_type & 0xffff_ffff)))
     }
 
     /// Opens a folder by path (`O_PATH`). Paths may be longer than `PATH_MAX`.

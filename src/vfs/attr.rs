@@ -69,8 +69,10 @@ impl Vfs {
             let (seconds, nanos) = until.to_parts();
             FileTime { seconds, nanos }
         });
+        let number = self.number(meta.ino);
+        let sealed = retained.is_some() && kind == Kind::File;
         Some(Attr {
-            ino: self.number(meta.ino),
+            ino: if sealed { self.doubted.sealed_number(number) } else { number },
             generation: 0,
             kind,
             perm: meta.perm,

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 
 use super::handles::Handle;
-use super::{CacheEvent, Done, Fault, Vfs};
+use super::{Done, Fault, Vfs};
 use crate::store;
 
 /// Longest that a close is held back.
@@ -106,7 +106,7 @@ impl Vfs {
             Ok(())
         });
         if let Err(error) = done {
-            self.doubt(ino);
+            self.write_failed(ino);
             return Err(error.into());
         }
         if let Some(life) = life {
@@ -118,13 +118,6 @@ impl Vfs {
             }
         }
         Ok(())
-    }
-
-    /// A write failed. Of a shared mapping the kernel keeps the page all the same, and would show it to who reads the
-    /// sealed file: it is told to drop what it has, and to keep nothing over an open.
-    fn doubt(&self, ino: u64) {
-        self.doubted.lock().insert(ino);
-        let _ = self.parts.cache.send(CacheEvent::Content(ino));
     }
 
     /// Makes a file durable.

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::handles::Handle;
-use super::{Attr, Caller, Fault, Kind, Vfs, sidecar, special};
+use super::{Attr, Caller, Fault, Kind, Vfs, renumber, sidecar, special};
 use crate::model::{RelPath, Sidecar, Timestamp, check_name};
 use crate::store::{self, Entry, EntryKind, ROOT};
 
@@ -111,12 +111,13 @@ impl Vfs {
             }
             let Some(mut attr) = self.entry_attr(listing, folder.as_ref(), entry)? else { return Ok(true) };
             if counts && !special::is_special(entry.ino) {
-                attr.generation = self.parts.places.remember(attr.ino, ino, &entry.name, 1);
+                attr.generation =
+                    self.parts.places.remember(renumber::backing(attr.ino), ino, &entry.name, 1);
             }
             let plus = DirPlus { entry: entry.clone(), attr, counts };
             let taken = add(&plus, next);
             if !taken && counts && !special::is_special(entry.ino) {
-                self.parts.places.forget(attr.ino, 1);
+                self.parts.places.forget(renumber::backing(attr.ino), 1);
             }
             Ok(taken)
         })
@@ -262,7 +263,7 @@ impl Vfs {
             }
         };
         let mut attr = self.attr_of(&meta, None).ok_or(Fault::NotFound)?;
-        attr.generation = self.parts.places.remember(attr.ino, parent, name, 1);
+        attr.generation = self.parts.places.remember(renumber::backing(attr.ino), parent, name, 1);
         Ok(attr)
     }
 

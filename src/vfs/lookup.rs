@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::time::Duration;
 
-use super::{Attr, Caller, Done, Fault, Standing, Vfs, sidecar, special};
+use super::{Attr, Caller, Done, Fault, Standing, Vfs, renumber, sidecar, special};
 use crate::model::{Sidecar, check_name};
 use crate::store::{self, EntryKind, Meta, ROOT};
 
@@ -35,7 +35,7 @@ impl Vfs {
             found => found?,
         };
         let mut attr = self.attr_at(&found.path, &found.meta)?;
-        attr.generation = self.parts.places.remember(attr.ino, parent, name, 1);
+        attr.generation = self.parts.places.remember(renumber::backing(attr.ino), parent, name, 1);
         Ok(attr)
     }
 
@@ -101,7 +101,7 @@ impl Vfs {
         }
         let base = sidecar::parse_number(ino).map_or(ino, |(base, _)| base);
         if self.parts.places.forget(base, times) {
-            self.doubted.lock().remove(&base);
+            self.doubted.forget(base);
         }
     }
 }

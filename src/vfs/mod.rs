@@ -19,6 +19,8 @@ mod purge;
 mod recheck;
 mod refuse;
 mod rename;
+mod renew;
+mod renumber;
 mod resolve;
 mod retained;
 mod rewrite;
@@ -30,7 +32,7 @@ mod symlink;
 mod takeover;
 mod xattr;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -44,6 +46,7 @@ pub use fault::Fault;
 pub use handles::{Anchor, Opened};
 pub use notes::{Notes, NotesInbox};
 pub use refuse::Refusals;
+pub use renumber::backing;
 pub use resolve::Standing;
 pub use setattr::Changes;
 pub use xattr::XattrFlags;
@@ -172,8 +175,7 @@ pub struct Vfs {
     seen: seen::Seen,
     habits: habits::Habits,
     retained: retained::Retained,
-    /// Inodes of which a write failed: the kernel may have cached, as if it were there, what could not be written.
-    doubted: Mutex<HashSet<u64>>,
+    doubted: renumber::Doubted,
 }
 
 impl Vfs {
@@ -197,7 +199,7 @@ impl Vfs {
             seen: seen::Seen::default(),
             habits: habits::Habits::default(),
             retained: retained::Retained::default(),
-            doubted: Mutex::default(),
+            doubted: renumber::Doubted::default(),
         })
     }
 
@@ -214,6 +216,10 @@ impl Vfs {
     /// Retention of a sealed file has changed: its `st_atime` shows it.
     pub fn retention_changed(&self, record: &SealRecord) {
         let _ = self.parts.cache.send(CacheEvent::Attributes(record.ino));
+        let number = self.doubted.sealed_number(record.ino);
+        if number != record.ino {
+            let _ = self.parts.cache.send(CacheEvent::Attributes(number));
+        }
         let statements = sidecar::number(record.ino, crate::model::Sidecar::Statements);
         let _ = self.parts.cache.send(CacheEvent::Attributes(statements));
     }

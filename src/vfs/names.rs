@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 
 use super::resolve::Found;
-use super::{Attr, Caller, Fault, Standing, Vfs, sidecar, special};
+use super::{Attr, Caller, Fault, Standing, Vfs, renumber, sidecar, special};
 use crate::ledger::Ending;
 use crate::model::{ArtifactKind, Event, Sidecar, check_name};
 use crate::policy::Hardlink;
@@ -150,7 +150,7 @@ impl Vfs {
     ) -> Result<Attr, Fault> {
         let path = self.parts.places.path(parent).ok_or(Fault::Stale)?.join(name);
         if meta.kind == EntryKind::File {
-            let life = self.parts.pipeline.adopt(meta.ino, ArtifactKind::File, path, meta.size, false);
+            let life = self.parts.pipeline.adopt(meta.ino, ArtifactKind::File, path, meta.size);
             let mut state = life.lock();
             state.observed = observed.unwrap_or_default();
             // Who asks for the copy wrote it too.
@@ -159,7 +159,7 @@ impl Vfs {
             self.symlink_made(caller, &path, meta);
         }
         let mut attr = self.attr_of(meta, None).ok_or(Fault::NotFound)?;
-        attr.generation = self.parts.places.remember(attr.ino, parent, name, 1);
+        attr.generation = self.parts.places.remember(renumber::backing(attr.ino), parent, name, 1);
         Ok(attr)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 
 use super::handles::Handle;
-use super::{Attr, Caller, Done, Fault, Opened, Standing, Vfs, sidecar, special};
+use super::{Attr, Caller, Done, Fault, Opened, Standing, Vfs, renumber, sidecar, special};
 use crate::model::{ArtifactKind, SealRecord, State, check_name, is_reserved};
 use crate::provenance::{self, Exit};
 use crate::seal::Life;
@@ -119,6 +119,7 @@ impl Vfs {
             process = by;
             // A life that has just begun allows it.
             let _ = self.parts.pipeline.writer_opened(&life, handle, process, observation, true);
+            self.may_be_mapped(&life, flags);
             if data.is_some() {
                 life.lock().stream = Some(crate::seal::Stream::new());
             }
@@ -133,7 +134,7 @@ impl Vfs {
             Handle::File { anchor: Arc::clone(&anchor), writable, data },
         );
         let mut attr = self.attr_of(&meta, None).ok_or(Fault::NotFound)?;
-        attr.generation = self.parts.places.remember(attr.ino, parent, name, 1);
+        attr.generation = self.parts.places.remember(renumber::backing(attr.ino), parent, name, 1);
         Ok((attr, Opened { handle, anchor: Some(anchor), writable, frozen: false }))
     }
 
@@ -224,13 +225,17 @@ impl Vfs {
         Ok(Opened { handle, anchor: None, writable: false, frozen: false })
     }
 
-    fn open_file(&self, caller: Caller, ino: u64, flags: i32, done: Done<Opened>) {
+    fn open_file(&self, caller: Caller, number: u64, flags: i32, done: Done<Opened>) {
+        let (ino, is_old) = (renumber::backing(number), self.doubted.is_old(number));
         let write = may_write(flags) || flags & libc::O_TRUNC != 0;
         if write && let Err(fault) = self.changeable_tree() {
             return done(Err(fault));
         }
         let still = self.lives().namespace.read();
-        if !write && let Some(opened) = self.open_seen(caller, ino) {
+        if !write
+            && !is_old
+            && let Some(opened) = self.open_seen(caller, ino)
+        {
             drop(still);
             return done(Ok(opened));
         }
@@ -259,6 +264,8 @@ impl Vfs {
         };
         let opened = match standing {
             Standing::Free => Err(Fault::Invalid),
+            // Nobody writes under the number that it had while it was sealed.
+            Standing::Unsealed(_) if number != ino => Err(Fault::Stale),
             // Of a running program the kernel refuses writers by itself; but truncation without writing is handed to us
             // before it looks.
             Standing::Unsealed(_) if write && !may_write(flags) && self.handles.is_run(ino) => {
@@ -268,6 +275,8 @@ impl Vfs {
             Standing::Unsealed(_) => self.opened(caller, ino, false, false, || {
                 Ok(store::open_at(&*found.dir, &found.name, OFlags::RDONLY)?)
             }),
+            // What the kernel has cached under this number is not what was sealed, perhaps: it looks the name up again.
+            Standing::Sealed(_) if is_old && !write => Err(Fault::Stale),
             Standing::Sealed(record) => {
                 drop(still);
                 return if write {
@@ -295,8 +304,7 @@ impl Vfs {
         found: &super::resolve::Found,
         done: Done<Opened>,
     ) {
-        let keep_cache = !self.doubted.lock().contains(&found.meta.ino);
-        let opened = self.opened(caller, found.meta.ino, false, keep_cache, || {
+        let opened = self.opened(caller, found.meta.ino, false, true, || {
             Ok(store::open_at(&*found.dir, &found.name, OFlags::RDONLY)?)
         });
         let opened = match opened {
@@ -341,6 +349,7 @@ impl Vfs {
         self.parts.pipeline.writer_opened(life, handle, process, observation, truncate).map_err(|_| {
             self.refuse(caller, &found.path, "open for writing", "it is being sealed at this moment")
         })?;
+        self.may_be_mapped(life, flags);
         let opened = self
             .writer_recorded()
             .and_then(|()| self.open_backing_writer(found, truncate))

@@ -230,7 +230,7 @@ impl Vfs {
     /// What an ended seal leaves begins a new life under its new name.
     fn begin_anew(&self, kind: ArtifactKind, path: RelPath, meta: &Meta) {
         let size = if kind == ArtifactKind::Symlink { meta.size.max(1) } else { meta.size };
-        self.parts.pipeline.adopt(meta.ino, kind, path, size, false);
+        self.parts.pipeline.adopt(meta.ino, kind, path, size);
         // The kernel keeps long what is sealed; this is not any more.
         let _ = self.parts.cache.send(super::CacheEvent::Attributes(meta.ino));
     }

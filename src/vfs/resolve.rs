@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::{Caller, Fault, Vfs};
+use super::{Caller, Fault, Vfs, renumber};
 use crate::model::{ArtifactKind, RelPath, SealRecord, State};
 use crate::policy::{RemovalPermit, retention};
 use crate::seal::Life;
@@ -126,7 +126,13 @@ impl Vfs {
         if meta.size > 0 {
             tracing::warn!(%path, "file without history: torn");
         }
-        self.parts.pipeline.adopt(meta.ino, ArtifactKind::File, path.clone(), meta.size, meta.size > 0)
+        self.parts.pipeline.adopt_unknown(
+            meta.ino,
+            ArtifactKind::File,
+            path.clone(),
+            meta.size,
+            meta.size > 0,
+        )
     }
 
     /// The state to show.
@@ -160,7 +166,7 @@ impl Vfs {
             return Ok((RelPath::root(), meta, Standing::Free));
         }
         let _still = self.lives().namespace.read();
-        let found = self.find_ino(ino)?;
+        let found = self.find_ino(renumber::backing(ino))?;
         let standing = self.standing(&found.path, &found.meta)?;
         Ok((found.path, found.meta, standing))
     }

@@ -53,7 +53,7 @@ impl Vfs {
         // A listing that the kernel has kept tells the old number.
         let folder = self.number(store::stat_fd(&*found.dir)?.ino);
         let _ = self.parts.cache.send(CacheEvent::Name(folder, found.name.clone()));
-        self.parts.pipeline.adopt(made.ino, ArtifactKind::File, record.path.clone(), 0, false);
+        self.parts.pipeline.adopt(made.ino, ArtifactKind::File, record.path.clone(), 0);
         Err(Fault::Stale)
     }
 

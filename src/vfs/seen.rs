@@ -83,11 +83,10 @@ impl Vfs {
             self.handles.tidy(ino);
             return None;
         }
-        let frozen = !self.doubted.lock().contains(&ino);
         let handle = self.handles.number();
         let opened = Handle::File { anchor: std::sync::Arc::clone(&anchor), writable: false, data: None };
         self.handles.add(handle, ino, caller, None, opened);
-        Some(Opened { handle, anchor: Some(anchor), writable: false, frozen })
+        Some(Opened { handle, anchor: Some(anchor), writable: false, frozen: true })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use super::{Attr, Caller, Fault, Standing, Vfs};
+use super::{Attr, Caller, Fault, Standing, Vfs, renumber};
 use crate::crypto;
 use crate::ledger::Actor;
 use crate::model::{ArtifactKind, RelPath, SealRecord};
@@ -43,7 +43,7 @@ impl Vfs {
         };
         self.symlink_made(caller, &folder.join(name), &meta);
         let mut attr = self.attr_of(&meta, None).ok_or(Fault::NotFound)?;
-        attr.generation = self.parts.places.remember(attr.ino, parent, name, 1);
+        attr.generation = self.parts.places.remember(renumber::backing(attr.ino), parent, name, 1);
         Ok(attr)
     }
 
@@ -51,7 +51,7 @@ impl Vfs {
     pub(super) fn symlink_made(&self, caller: Caller, path: &RelPath, meta: &Meta) {
         if self.parts.policy.get().decide(path).symlinks == Symlinks::Seal {
             let size = meta.size.max(1);
-            self.parts.pipeline.adopt(meta.ino, ArtifactKind::Symlink, path.clone(), size, false);
+            self.parts.pipeline.adopt(meta.ino, ArtifactKind::Symlink, path.clone(), size);
             return;
         }
         let target = self

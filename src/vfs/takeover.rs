@@ -14,6 +14,7 @@ impl Vfs {
     /// Takes the handles over that the kernel has. One whose file cannot be reached any more is told; its calls
     /// fail with `EBADF`.
     pub fn take_over(self: &Arc<Self>, live: &Live) {
+        self.doubt_again(live);
         for (number, handle) in &live.handles {
             self.unanswered.lock().insert(handle.unique, (*number, handle.ino));
             let restored = match handle.kind {

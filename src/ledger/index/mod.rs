@@ -130,6 +130,14 @@ impl Index {
         })
     }
 
+    /// From now on nothing is written by this process: whatever tries to fails, and the index stays as it is.
+    ///
+    /// # Errors
+    /// If SQLite fails.
+    pub fn refuse_writes(&self) -> Result<(), LedgerError> {
+        Ok(self.writer.lock().connection.pragma_update(None, "query_only", true)?)
+    }
+
     /// The readers.
     #[must_use]
     pub fn read(&self) -> &ReadIndex {
