@@ -14,7 +14,7 @@ use crate::crypto::{self, PublicKey, SigningKey};
 use crate::durable;
 use crate::ledger::{Change, Exporter, Index};
 use crate::model::{Origin, Span};
-use crate::policy::init_text;
+use crate::policy::{Purpose, init_text};
 use crate::store::{Layout, LayoutError};
 
 /// Make a new store: folders, keys, policy and index
@@ -28,6 +28,17 @@ pub struct Args {
     /// Default retention, such as 30d or 7y [default: 30d]
     #[arg(long, value_name = "D")]
     retention: Option<Span>,
+    /// What the store is for: builds, releases, packages, models or logs; chooses the rules of its policy
+    #[arg(long, value_name = "PURPOSE", default_value = "builds", value_parser = purpose)]
+    template: Purpose,
+}
+
+fn purpose(name: &str) -> Result<Purpose, String> {
+    let named = Purpose::ALL.iter().find(|(known, _)| *known == name);
+    named.map(|(_, purpose)| *purpose).ok_or_else(|| {
+        let names = Purpose::ALL.map(|(known, _)| known);
+        format!("give one of {}", names.join(", "))
+    })
 }
 
 /// What was made.
@@ -42,7 +53,7 @@ pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
     let store = std::path::absolute(&args.store)
         .map_err(|error| Failure::about(args.store.display(), Exit::Failed, error))?;
     let origin = args.origin.clone().map_or_else(default_origin, Ok)?;
-    let made = make(&store, origin, args.retention)?;
+    let made = make(&store, origin, &init_text(args.template, args.retention))?;
     let store = store.canonicalize().unwrap_or(store).display().to_string();
     let next = [
         format!("sealfs {} MOUNTPOINT", quoted(&store)),
@@ -96,7 +107,7 @@ fn origin_of(host: &str) -> String {
 
 /// Makes the store beside its place and moves it there when it is whole and durable. A mount point that is to
 /// become a store cannot be moved onto: there it is made in place, and taken away again if that fails.
-fn make(store: &Path, origin: Origin, retention: Option<Span>) -> Result<Made, Failure> {
+fn make(store: &Path, origin: Origin, policy: &str) -> Result<Made, Failure> {
     let io = |error| Failure::about(store.display(), Exit::Failed, error);
     let taken = || Failure::from(LayoutError::Taken(store.to_owned()));
     match fs::read_dir(store) {
@@ -119,7 +130,7 @@ fn make(store: &Path, origin: Origin, retention: Option<Span>) -> Result<Made, F
     temporary.push(name);
     temporary.push(format!(".init-{}", std::process::id()));
     let place = if in_place { store.to_owned() } else { parent.join(temporary) };
-    let made = build(&place, origin, retention).and_then(|made| {
+    let made = build(&place, origin, policy).and_then(|made| {
         sync_below(&place).map_err(io)?;
         if !in_place {
             // Over an empty folder this succeeds, over anything else it fails.
@@ -143,7 +154,7 @@ fn make(store: &Path, origin: Origin, retention: Option<Span>) -> Result<Made, F
     made
 }
 
-fn build(place: &Path, origin: Origin, retention: Option<Span>) -> Result<Made, Failure> {
+fn build(place: &Path, origin: Origin, policy: &str) -> Result<Made, Failure> {
     let layout = Layout::create(place)?;
     let key = |path: PathBuf| -> Result<SigningKey, Failure> {
         let key = SigningKey::generate().map_err(|error| Failure::new(Exit::Failed, error))?;
@@ -155,8 +166,7 @@ fn build(place: &Path, origin: Origin, retention: Option<Span>) -> Result<Made, 
     };
     let (seal, log_key) = (key(layout.seal_key())?, key(layout.log_key())?);
     let (seal, log) = (seal.public(), log_key.public());
-    let text = init_text(retention);
-    durable::create(&layout.policy(), 0o600, text.as_bytes())
+    durable::create(&layout.policy(), 0o600, policy.as_bytes())
         .map_err(|error| Failure::about(layout.policy().display(), Exit::Failed, error))?;
 
     let index = Arc::new(Index::create(&layout.index(), origin.as_str())?);
@@ -167,7 +177,7 @@ fn build(place: &Path, origin: Origin, retention: Option<Span>) -> Result<Made, 
         seal_key: seal.to_openssh(""),
         log_key: log.to_openssh(""),
     })?;
-    batch.note(Change::Policy { sha256: crypto::sha256(text.as_bytes()) })?;
+    batch.note(Change::Policy { sha256: crypto::sha256(policy.as_bytes()) })?;
     batch.commit()?;
     Exporter::open(Arc::clone(&index), origin.as_str(), &[log])?.export(&log_key)?;
     Ok(Made { origin, seal, log })

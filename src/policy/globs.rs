@@ -13,14 +13,50 @@ use crate::model::RelPath;
 /// The globs of all rules, matched in one pass.
 #[derive(Debug, Clone)]
 pub(super) struct RuleGlobs {
+    matching: Globs,
+    /// What a rule leaves to those after it.
+    except: Globs,
+}
+
+impl RuleGlobs {
+    /// Compiles the globs of each rule: what it matches, and what it excepts from that.
+    pub fn new(
+        matching: &[Vec<At<&str>>],
+        except: &[Vec<At<&str>>],
+        source: Source<'_>,
+    ) -> Result<Self, PolicyError> {
+        Ok(RuleGlobs { matching: Globs::new(matching, source)?, except: Globs::new(except, source)? })
+    }
+
+    /// The first rule with a glob that matches.
+    pub fn first_rule(&self, path: &RelPath) -> Option<usize> {
+        self.first(path).map(|(rule, _)| *rule)
+    }
+
+    /// The first glob, in the order of the policy, that matches.
+    pub fn first_glob(&self, path: &RelPath) -> Option<&str> {
+        self.first(path).map(|(_, glob)| glob.as_str())
+    }
+
+    fn first(&self, path: &RelPath) -> Option<&(usize, String)> {
+        let path = Candidate::from_bytes(path.as_str());
+        let mut matching = self.matching.of(&path).peekable();
+        matching.peek()?;
+        let excepted: Vec<usize> = self.except.of(&path).map(|(rule, _)| *rule).collect();
+        matching.find(|(rule, _)| !excepted.contains(rule))
+    }
+}
+
+/// Globs of rules, in order.
+#[derive(Debug, Clone)]
+struct Globs {
     set: GlobSet,
     /// For each glob of the set, in order: its rule, and its text as the user wrote it.
     owners: Vec<(usize, String)>,
 }
 
-impl RuleGlobs {
-    /// Compiles the globs of each rule.
-    pub fn new(rules: &[Vec<At<&str>>], source: Source<'_>) -> Result<Self, PolicyError> {
+impl Globs {
+    fn new(rules: &[Vec<At<&str>>], source: Source<'_>) -> Result<Self, PolicyError> {
         let mut set = GlobSetBuilder::new();
         let mut owners = Vec::new();
         for (rule, globs) in rules.iter().enumerate() {
@@ -45,23 +81,13 @@ impl RuleGlobs {
             let span = rules.iter().flatten().next().map_or(0..0, |glob| glob.span.clone());
             source.error(&span, format!("the globs cannot be compiled ({})", error.kind()), "simpler globs")
         })?;
-        Ok(RuleGlobs { set, owners })
+        Ok(Globs { set, owners })
     }
 
-    /// The first rule with a glob that matches.
-    pub fn first_rule(&self, path: &RelPath) -> Option<usize> {
-        self.first(path).map(|(rule, _)| *rule)
-    }
-
-    /// The first glob, in the order of the policy, that matches.
-    pub fn first_glob(&self, path: &RelPath) -> Option<&str> {
-        self.first(path).map(|(_, glob)| glob.as_str())
-    }
-
-    fn first(&self, path: &RelPath) -> Option<&(usize, String)> {
+    /// Those that match, in the order of the policy.
+    fn of(&self, path: &Candidate<'_>) -> impl Iterator<Item = &(usize, String)> {
         // Numbers come in ascending order, and globs were added rule by rule.
-        let matches = self.set.matches_candidate(&Candidate::from_bytes(path.as_str()));
-        self.owners.get(*matches.first()?)
+        self.set.matches_candidate(path).into_iter().filter_map(|number| self.owners.get(number))
     }
 }
 
@@ -157,7 +183,7 @@ mod tests {
 
     fn matches(glob: &str, path: &str) -> bool {
         let source = Source { text: "", file: "p" };
-        let globs = RuleGlobs::new(&[vec![At { value: glob, span: 0..0 }]], source).unwrap();
+        let globs = RuleGlobs::new(&[vec![At { value: glob, span: 0..0 }]], &[], source).unwrap();
         globs.first_rule(&RelPath::parse(path).unwrap()).is_some()
     }
 

@@ -1,16 +1,70 @@
-//! The `policy.toml` that `sealctl init` writes.
+//! The `policy.toml` that `sealctl init` writes: a common head, and rules for the purpose of the store. The rules stand in
+//! files of their own, in `init/`.
 
 use crate::model::Span;
 
-/// The text of a new store's policy; `retention` stands for the default of 30 days.
-#[must_use]
-pub fn init_text(retention: Option<Span>) -> String {
-    let retention = retention.map_or_else(|| "30d".to_owned(), |span| span.to_string());
-    TEMPLATE.replace("@RETENTION@", &retention)
+/// What a store is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Purpose {
+    /// Outputs of builds.
+    #[default]
+    Builds,
+    /// Releases, put together in `staging/` and then kept for years in `releases/`.
+    Releases,
+    /// Repositories of packages and images, whose indexes change.
+    Packages,
+    /// Weights and checkpoints of models.
+    Models,
+    /// Logs, appended to for a time and then sealed.
+    Logs,
 }
 
-/// What `init` writes, but for the retention.
-const TEMPLATE: &str = r#"# The policy of this store: what is sealed, when, for how long, and who may change that.
+impl Purpose {
+    /// All, by name.
+    pub const ALL: [(&str, Purpose); 5] = [
+        ("builds", Purpose::Builds),
+        ("releases", Purpose::Releases),
+        ("packages", Purpose::Packages),
+        ("models", Purpose::Models),
+        ("logs", Purpose::Logs),
+    ];
+}
+
+/// The text of a new store's policy; `retention` stands for the default of 30 days.
+#[must_use]
+pub fn init_text(purpose: Purpose, retention: Option<Span>) -> String {
+    let retention = retention.map_or_else(|| "30d".to_owned(), |span| span.to_string());
+    let indexes = if purpose == Purpose::Packages { INDEXES.to_owned() } else { switched_off(INDEXES) };
+    let releases = match purpose {
+        // In force at once, so its namespace is no example.
+        Purpose::Releases => format!("{STAGING}\n{}", RELEASES.replace("acme-release", "release")),
+        _ => switched_off(RELEASES),
+    };
+    let rules = match purpose {
+        // Before scratch: a log that is named like something temporary is a log.
+        Purpose::Logs => vec![LOGS, SCRATCH, &indexes, &releases],
+        Purpose::Models => vec![SCRATCH, MODELS, &indexes, &releases],
+        Purpose::Builds | Purpose::Releases | Purpose::Packages => vec![SCRATCH, &indexes, &releases],
+    };
+    HEAD.replace("@RETENTION@", &retention) + &rules.join("\n")
+}
+
+/// A rule with `# ` before each of its lines, and how to switch it on.
+fn switched_off(rule: &str) -> String {
+    let (about, table) = rule.split_at(rule.find("[[rule]]").unwrap_or(0));
+    let table: String = table.lines().map(|line| format!("# {line}\n")).collect();
+    format!("{about}# To switch this rule on, take the '# ' away.\n{table}")
+}
+
+const SCRATCH: &str = include_str!("init/scratch.toml");
+const INDEXES: &str = include_str!("init/indexes.toml");
+const RELEASES: &str = include_str!("init/releases.toml");
+const STAGING: &str = include_str!("init/staging.toml");
+const MODELS: &str = include_str!("init/models.toml");
+const LOGS: &str = include_str!("init/logs.toml");
+
+/// What stands before the rules, but for the retention.
+const HEAD: &str = r#"# The policy of this store: what is sealed, when, for how long, and who may change that.
 #
 #   sealctl policy check          tells mistakes with line and column
 #   sealctl policy explain PATH   tells what holds for a path, and why
@@ -48,29 +102,8 @@ max_gap = "7d"           # time with the host off that is believed in all, until
 governance = ["uid:0"]   # shorten, bypass, accept the clock, remove holds, seal --torn of others, keys
 auditor = ["uid:0"]      # read everything: ls, log, verify of what they could not open
 
-# Rules. The first one that matches wins; what it leaves out comes from [defaults]. Globs are over the path
-# from the mount's root: `*` and `?` stay inside a name, `**` crosses directories (also none), case counts.
+# Rules. The first one that matches wins; what it leaves out comes from [defaults]. A rule leaves what matches its
+# `except` to the rules after it. Globs are over the path from the mount's root: `*` and `?` stay inside a name, `**`
+# crosses directories (also none), case counts.
 
-# Scratch: temporary names and staging folders of editors, downloaders, mktemp, pip, rustc and
-# rsync --delay-updates. They stay writable, and begin to settle when they are renamed to another name.
-[[rule]]
-match = ["**/.~tmp~/**", "**/.rsync-partial/**", "**/*.tmp", "**/*.tmp/**", "**/.tmp*/**",
-         "**/tmp.??????????", "**/*.part", "**/*.partial", "**/*.aria2", "**/*.aria2__temp", "**/*~", "**/.*.sw?"]
-seal = "never"
-
-# Indexes that must change with each upload (Maven, apt, OCI layouts). They are not sealed: what they point
-# to is. Take the # away if such repositories lie in this mount.
-# [[rule]]
-# match = ["**/maven-metadata.xml*", "**/Packages", "**/Packages.*", "**/Release", "**/Release.gpg",
-#          "**/InRelease", "**/index.json"]
-# seal = "never"
-
-# Releases: kept for years, which nobody may shorten, and under a namespace of their own. Whoever may write
-# anywhere under a namespace can have bytes signed for it, so give one to what deploy scripts trust.
-# [[rule]]
-# match = ["releases/**"]
-# retention = "7y"
-# mode = "compliance"
-# namespace = "acme-release"
-# symlinks = "seal"
 "#;

@@ -21,7 +21,7 @@ pub use current::Current;
 pub use decision::{Decision, Expired, Hardlink, RefusalErrno, Symlinks};
 pub use error::PolicyError;
 pub use explain::{Explanation, Setting};
-pub use init::init_text;
+pub use init::{Purpose, init_text};
 pub use retention::{Change, RemovalPermit, RetentionRefusal};
 pub use roles::{NameLookup, Role, Roles};
 

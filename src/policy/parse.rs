@@ -24,13 +24,15 @@ pub(super) fn policy(text: &str, file: &str, names: &dyn NameLookup) -> Result<P
     let default_settings = Settings::read(&top.table("defaults", &KEYS)?)?;
     let fallback = Decision::built_in().overlaid(&default_settings, &Settings::default(), source)?;
 
-    let (mut globs, mut decisions, mut rule_settings) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut globs, mut excepted) = (Vec::new(), Vec::new());
+    let (mut decisions, mut rule_settings) = (Vec::new(), Vec::new());
     for (number, table) in rules(&top)?.into_iter().enumerate() {
-        let (matches, settings) = rule(source, table)?;
+        let (matches, except, settings) = rule(source, table)?;
         let mut decision = fallback.overlaid(&settings, &default_settings, source)?;
         decision.rule = Some(number);
         decision.label = label(number, &matches);
         globs.push(matches);
+        excepted.push(except);
         decisions.push(decision);
         rule_settings.push(settings);
     }
@@ -39,7 +41,7 @@ pub(super) fn policy(text: &str, file: &str, names: &dyn NameLookup) -> Result<P
     Ok(Policy {
         digest: Digest(Sha256::digest(text).into()),
         text: text.to_owned(),
-        globs: RuleGlobs::new(&globs, source)?,
+        globs: RuleGlobs::new(&globs, &excepted, source)?,
         fallback,
         decisions,
         default_settings,
@@ -74,16 +76,19 @@ fn rules<'a>(top: &Table<'a>) -> Result<Vec<&'a Spanned<DeValue<'a>>>, PolicyErr
     }
 }
 
-/// One rule's globs and settings.
+/// Globs, as they stand in the policy.
+type Written<'a> = Vec<At<&'a str>>;
+
+/// One rule's globs, what it excepts from them, and its settings.
 fn rule<'a>(
     source: Source<'a>,
     value: &'a Spanned<DeValue<'a>>,
-) -> Result<(Vec<At<&'a str>>, Settings), PolicyError> {
+) -> Result<(Written<'a>, Written<'a>, Settings), PolicyError> {
     let DeValue::Table(entries) = value.get_ref() else {
         let kind = value.get_ref().type_str();
         return Err(source.error(&value.span(), format!("a rule is of type {kind}"), "a table [[rule]]"));
     };
-    let known: Vec<&str> = std::iter::once("match").chain(KEYS).collect();
+    let known: Vec<&str> = ["match", "except"].into_iter().chain(KEYS).collect();
     let table = Table::new(source, "[[rule]]", entries, &known)?;
     let expected = "a glob, or a list of globs, such as [\"releases/**\"]";
     let Some(globs) = table.strings("match", true, expected)? else {
@@ -93,7 +98,8 @@ fn rule<'a>(
         let span = table.get("match").map_or(value.span(), Spanned::span);
         return Err(source.error(&span, "match in [[rule]] is an empty list", expected));
     }
-    Ok((globs, Settings::read(&table)?))
+    let except = table.strings("except", true, expected)?.unwrap_or_default();
+    Ok((globs, except, Settings::read(&table)?))
 }
 
 /// `rule 2 (releases/**)`; of several globs the first.

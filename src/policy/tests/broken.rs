@@ -30,7 +30,11 @@ fn each_mistake_is_told_with_its_place() {
         ),
         (
             "[[rule]]\nmatch = \"a\"\nglobs = []\n",
-            format!("3:1: unknown key \"globs\" in [[rule]]; expected one of match, {keys}"),
+            format!("3:1: unknown key \"globs\" in [[rule]]; expected one of match, except, {keys}"),
+        ),
+        (
+            "[[rule]]\nmatch = \"a\"\nexcept = [\"a/\"]\n",
+            "3:11: glob \"a/\" ends with '/'; expected \"a/**\" for all that is in the folder".into(),
         ),
         ("[sidecars]\nlist = true\n", "2:1: unknown key \"list\" in [sidecars]; expected listed; did you mean \"listed\"?".into()),
         ("clock.maxgap = '1d'\n", "1:7: unknown key \"maxgap\" in [clock]; expected max_gap; did you mean \"max_gap\"?".into()),
@@ -190,7 +194,8 @@ fn each_mistake_is_told_with_its_place() {
 
 #[test]
 fn no_cut_or_garbled_policy_panics_and_each_error_is_one_line() {
-    let text = super::super::init_text(None).replace("# [[rule]]", "[[rule]]");
+    let text =
+        super::super::init_text(super::super::Purpose::default(), None).replace("# [[rule]]", "[[rule]]");
     let ends = (0..text.len()).filter(|end| text.is_char_boundary(*end));
     let cut = ends.clone().step_by(7).map(|end| text[..end].to_owned());
     let garbled = ends.step_by(11).map(|at| format!("{}\"[é\u{1}{}", &text[..at], &text[at..]));

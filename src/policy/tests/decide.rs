@@ -1,11 +1,11 @@
-//! Rule order, inheritance, roles, and what `init` writes.
+//! Rule order, inheritance and roles.
 
-use super::super::{Decision, Expired, Hardlink, RefusalErrno, Role, Symlinks, init_text};
+use super::super::{Decision, Expired, Hardlink, RefusalErrno, Role, Symlinks};
 use super::{path, policy};
 use crate::model::{RetentionMode, SealTrigger};
 
 /// The example of the contract, section 6.
-const CONTRACT: &str = r#"
+pub(super) const CONTRACT: &str = r#"
 version = 1
 [defaults]
 retention = "30d"
@@ -37,7 +37,7 @@ namespace = "acme-release"
 symlinks = "seal"
 "#;
 
-fn spans(decision: &Decision) -> [String; 3] {
+pub(super) fn spans(decision: &Decision) -> [String; 3] {
     [decision.min, decision.retention, decision.max].map(|span| span.to_string())
 }
 
@@ -156,45 +156,6 @@ fn the_digest_is_of_the_text() {
 }
 
 #[test]
-fn what_init_writes_parses_and_is_the_contract_s_example() {
-    let scratch_of = |text: &str| {
-        let from = text.find("match = ").unwrap();
-        text[from..from + text[from..].find("seal = ").unwrap()].to_owned()
-    };
-    let written = policy(&init_text(None));
-    assert_eq!(scratch_of(written.text()), scratch_of(CONTRACT));
-    assert_eq!(written.defaults(), policy(CONTRACT).defaults());
-    assert_eq!(written.rules(), &policy(CONTRACT).rules()[..1]);
-    let days = policy(&init_text(Some("1d12h".parse().unwrap())));
-    assert_eq!(spans(days.defaults()), ["1d12h", "1d12h", "1d12h"]);
-
-    // With the # taken away, the examples parse too.
-    let mut text = String::new();
-    let mut example = false;
-    for line in init_text(None).lines() {
-        example = line.starts_with('#') && (example || line == "# [[rule]]");
-        text += if example { line.strip_prefix("# ").unwrap_or("") } else { line };
-        text.push('\n');
-    }
-    let all = policy(&text);
-    assert_eq!(all.rules()[2], policy(CONTRACT).rules()[1].clone().renumbered(2));
-    for index in
-        ["m2/org/x/maven-metadata.xml.sha1", "dists/stable/Release", "a/Packages.gz", "oci/index.json"]
-    {
-        assert_eq!(all.decide(&path(index)).rule, Some(1), "{index}");
-    }
-}
-
-impl Decision {
-    fn renumbered(mut self, rule: usize) -> Self {
-        self.label =
-            self.label.replace(&format!("rule {}", self.rule.unwrap() + 1), &format!("rule {}", rule + 1));
-        self.rule = Some(rule);
-        self
-    }
-}
-
-#[test]
 fn an_explanation_names_where_each_setting_comes_from() {
     let policy = policy(
         "[defaults]\nsettle='5s'\nmax='60d'\n[[rule]]\nmatch=['x', 'releases/**']\nretention='7y'\nmode='compliance'\n",
@@ -225,4 +186,17 @@ fn an_explanation_names_where_each_setting_comes_from() {
     assert_eq!((told.label.as_str(), told.rule, told.glob), ("defaults", None, None));
     assert_eq!(told.settings[2].from, "[defaults]");
     assert!(serde_json::to_string(&policy.explain(&path("x"))).unwrap().contains("\"glob\":\"x\""));
+}
+
+#[test]
+fn what_a_rule_excepts_goes_to_the_next_that_matches() {
+    let policy = policy(
+        "[[rule]]\nmatch=['**/*.lock', 'a/**']\nexcept='**/Cargo.lock'\nseal='never'\n\
+         [[rule]]\nmatch='releases/**'\nretention='7y'\n",
+    );
+    let rule = |name: &str| policy.decide(&path(name)).rule;
+    assert_eq!([rule("x.lock"), rule("Cargo.lock"), rule("a/Cargo.lock")], [Some(0), None, None]);
+    assert_eq!([rule("releases/x.lock"), rule("releases/Cargo.lock")], [Some(0), Some(1)]);
+    assert_eq!(policy.explain(&path("releases/Cargo.lock")).glob.as_deref(), Some("releases/**"));
+    assert_eq!(policy.explain(&path("a/x.lock")).glob.as_deref(), Some("**/*.lock"));
 }

@@ -2,6 +2,7 @@
 
 mod broken;
 mod decide;
+mod init;
 mod retain;
 
 use super::{NameLookup, Policy};
