@@ -14,7 +14,7 @@
 //! | 1 | `crypto` | hash, keys, SSHSIG, DSSE, signed notes, canonical JSON | model |
 //! | 1 | `clock` | time that cannot be turned back or leapt forward | model |
 //! | 2 | `store` | the backing tree: the only code that touches artifact bytes | model, durable |
-//! | 2 | `ledger` | the single door to truth: index and log entries behind one commit | model, metrics, durable, crypto, clock |
+//! | 2 | `ledger` | the single door to truth: index and log entries behind one commit | model, metrics, durable, policy, crypto, clock |
 //! | 2 | `statement` | statements and sidecars rendered from records | model, crypto |
 //! | 2 | `provenance` | what the kernel says of the writer | model, mounts, sched, crypto |
 //! | 3 | `recovery` | an index made again from log and tree; backup and restore | model, durable, crypto, clock, store, ledger, statement |

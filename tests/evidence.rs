@@ -374,7 +374,9 @@ fn a_lost_index_is_made_again_row_for_row() {
     let record = filling.seal("again", "1\n", "1s", RetentionMode::Governance);
     filling.pass("1h");
     let mut batch = filling.index.batch(&filling.clock).unwrap();
-    batch.end(&record, &sealfs::ledger::Ending::Removed, sealfs::ledger::Actor::Uid(7)).unwrap();
+    let proven = batch.prove(&record.path, record.log_index, &sealed_store::Trusting).unwrap();
+    let permit = proven.permit_removal().unwrap();
+    permit.end(&sealfs::ledger::Ending::Removed, sealfs::ledger::Actor::Uid(7)).unwrap();
     batch.commit().unwrap();
     filling.seal("again", "2\n", "1h", RetentionMode::Governance);
     // Committed, and killed before it was exported.

@@ -351,7 +351,12 @@ fn purge_removes_what_has_expired_and_nothing_else() {
     let before = mount.picture();
     assert_eq!(paths(&["purge", "--dry-run"]), ["brief/a", "brief/d/b"]);
     assert_eq!(paths(&["purge", "--dry-run", "brief/d"]), ["brief/d/b"]);
-    assert_eq!(paths(&["purge", "keep"]), [""; 0]);
+    // Of a file that was named the reason is told, with the code of what is retained.
+    for dry_run in [&[][..], &["--dry-run"]] {
+        let told = mount.ctl_exit(&[&["purge", "keep"], dry_run].concat(), 4);
+        assert!(told.contains("keep: retained until"), "{told}");
+    }
+    mount.ctl_exit(&["purge", "brief/unsealed"], 5);
     assert_eq!(mount.picture(), before);
     assert_eq!(paths(&["purge", "brief/d"]), ["brief/d/b"]);
     assert!(!mount.path("brief/d/b").exists() && !mount.backing("brief/d/b").exists());
@@ -361,6 +366,10 @@ fn purge_removes_what_has_expired_and_nothing_else() {
     assert!(mount.path("brief/unsealed").exists());
     assert_eq!(paths(&["purge"]), [""; 0]);
     assert_eq!(mount.sql("select path from artifacts"), "keep");
+    // What is shortened to now is over now.
+    mount.ctl_ok(&["retain", "keep", "--for", "0s", "--bypass-governance", "--reason", "wrong build"]);
+    assert_eq!(mount.state("keep"), "expired");
+    assert_eq!(paths(&["purge", "keep"]), ["keep"]);
     assert!(mount.ctl_ok(&["--json", "history", "brief/a"]).contains("purge"));
     mount.sealed_or_expired("brief/a");
 }

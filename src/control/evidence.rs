@@ -17,6 +17,7 @@ impl Asked<'_> {
         let predicate =
             attest(&parts.index, &parts.clock, record, envelope, by).map_err(|error| match error {
                 AttestError::Attested(_) | AttestError::Twice => refused(REFUSED, error.to_string()),
+                AttestError::Gone => refused(NOT_SEALED, error.to_string()),
                 AttestError::Ledger(_) => refused(FAILED, error.to_string()),
             })?;
         self.vfs.retention_changed(record);

@@ -11,12 +11,12 @@ use super::peer::Peer;
 use super::protocol::{FileView, Request};
 use super::server::About;
 use super::view;
-use crate::ledger::{Actor, Ending, Filter};
+use crate::ledger::{Actor, Ending, Filter, NotProven};
 use crate::metrics::COUNTERS;
 use crate::model::{RelPath, SealRecord, Span, State, Timestamp};
 use crate::policy::{Role, retention};
-use crate::seal::{Demand, Life, NotSealed, Retention, Waiter};
-use crate::store::Meta;
+use crate::seal::{Demand, Life, NotSealed, RetainError, Right, Waiter, Wanted};
+use crate::store::{EntryKind, Meta};
 use crate::vfs::{Fault, Standing, Vfs};
 
 /// Not done: exit code and one line.
@@ -47,6 +47,16 @@ impl From<Fault> for Refused {
 impl From<crate::ledger::LedgerError> for Refused {
     fn from(error: crate::ledger::LedgerError) -> Self {
         refused(FAILED, error.to_string())
+    }
+}
+
+impl From<NotProven> for Refused {
+    fn from(why: NotProven) -> Self {
+        match why {
+            NotProven::Gone => refused(NOT_SEALED, why.to_string()),
+            NotProven::Ledger(error) => error.into(),
+            NotProven::Differs(_) => refused(REFUSED, why.to_string()),
+        }
     }
 }
 
@@ -398,53 +408,29 @@ impl Asked<'_> {
         let record = self.record(&target)?;
         let parts = self.vfs.parts();
         let wanted = match (until, seconds) {
-            (Some(until), None) => until,
-            (None, Some(seconds)) => parts.clock.now().plus(Span(Duration::from_secs(seconds))),
+            (Some(until), None) => Wanted::At(until),
+            (None, Some(seconds)) => Wanted::After(Span(Duration::from_secs(seconds))),
             _ => return Err(refused(USAGE, "either 'until' or 'seconds' must be given")),
-        }
-        .ceil_to_second();
+        };
         if reason.is_some_and(|reason| reason.len() > 1000 || reason.chars().any(char::is_control)) {
             return Err(refused(USAGE, "the reason must be one line of at most 1000 bytes"));
         }
-        let policy_refusal = |refusal: retention::RetentionRefusal| refused(REFUSED, refusal.to_string());
-        let mut why = None;
-        let until = if self.has(Role::Governance) {
-            let change = retention::change_by_role(record.mode, record.retain_until, wanted, bypass)
-                .map_err(policy_refusal)?;
-            match change {
-                retention::Change::Unchanged => return item(send, &self.view()?),
-                retention::Change::Extended => {}
-                retention::Change::Shortened => {
-                    why =
-                        Some(reason.filter(|reason| !reason.trim().is_empty()).ok_or_else(|| {
-                            refused(USAGE, "shortening needs a reason; add '--reason TEXT'")
-                        })?);
-                }
-            }
-            wanted
+        let policy = parts.policy.get();
+        let right = if self.has(Role::Governance) {
+            Right::Role { bypass, reason }
         } else {
             self.need_owner_or(&target, Role::Governance)?;
-            if wanted == record.retain_until {
-                return item(send, &self.view()?);
-            }
-            let policy = parts.policy.get();
-            let decision = policy.decide(&target.path);
-            retention::extend_by_owner(record.sealed_at, record.retain_until, wanted, decision)
-                .map_err(policy_refusal)?
+            Right::Owner(policy.decide(&target.path))
         };
-        self.retention().set(record, until, Actor::Uid(self.peer.uid), why)?;
+        self.vfs.retention().set(record, wanted, right, Actor::Uid(self.peer.uid)).map_err(|error| {
+            match error {
+                RetainError::Refused(refusal) => refused(REFUSED, refusal.to_string()),
+                RetainError::NeedsReason => refused(USAGE, error.to_string()),
+                RetainError::NotProven(why) => why.into(),
+            }
+        })?;
         self.vfs.retention_changed(record);
         item(send, &self.view()?)
-    }
-
-    fn retention(&self) -> Retention<'_> {
-        let parts = self.vfs.parts();
-        Retention {
-            index: &parts.index,
-            clock: &parts.clock,
-            keys: &parts.keys,
-            origin: parts.origin.as_str(),
-        }
     }
 
     fn hold(&self, add: bool, name: &str, send: Items<'_>) -> Result<(), Refused> {
@@ -455,7 +441,7 @@ impl Asked<'_> {
         self.need_governance(if add { "placing a hold" } else { "removing a hold" })?;
         let target = self.target()?;
         let record = self.record(&target)?;
-        let changed = self.retention().hold(record, name, add, Actor::Uid(self.peer.uid))?;
+        let changed = self.vfs.retention().hold(record, name, add, Actor::Uid(self.peer.uid))?;
         if !changed && !add {
             return Err(refused(NOT_SEALED, format!("no hold '{name}' stands on it")));
         }
@@ -470,10 +456,28 @@ impl Asked<'_> {
         if !dry_run {
             self.need_governance("purging")?;
         }
-        let path = if self.fd.is_some() { self.target()?.path } else { RelPath::root() };
-        let by = Actor::Uid(self.peer.uid);
+        let mut path = RelPath::root();
         let now = self.vfs.parts().clock.now();
+        let named = if self.fd.is_some() {
+            let target = self.target()?;
+            path = target.path.clone();
+            (target.meta.kind != EntryKind::Dir).then_some(target)
+        } else {
+            None
+        };
+        // Of a folder, what is retained in it is passed over; of a file that was named, that is the answer.
+        if let Some(target) = &named {
+            let record = self.record(target)?;
+            retention::check_removal(record, now).map_err(|refusal| refused(REFUSED, refusal.to_string()))?;
+        }
+        let by = Actor::Uid(self.peer.uid);
         let gone = self.vfs.purge(&path, dry_run, &Ending::Purged, by, &|_| true)?;
+        if named.is_some() && gone.is_empty() {
+            return Err(refused(
+                REFUSED,
+                "it was not removed: it was extended, held or written anew meanwhile",
+            ));
+        }
         gone.iter().try_for_each(|record| item(send, &FileView::of_record(record, now)))
     }
 }

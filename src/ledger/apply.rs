@@ -1,11 +1,11 @@
 //! An entry and its effect on the index: the one way for new entries and for those read back from the log.
 
 use super::entry::{Change, Entry};
-use super::index::Writer;
+use super::index::{Row, Writer};
 use super::log::{Edge, leaf_hash};
-use super::{KeyRole, LedgerError};
+use super::{KeyRole, LedgerError, rules};
 use crate::crypto::PublicKey;
-use crate::model::{FileTime, RelPath, SealRecord, Timestamp};
+use crate::model::{FileTime, RelPath, SealRecord};
 
 /// What no entry says of a seal, and its backing file does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,27 +55,42 @@ fn effect(
             record.id = writer.seal(&record)?;
             return Ok(Some(record));
         }
-        Change::Extended { path, seal, retain_until, .. }
-        | Change::Shortened { path, seal, retain_until, .. } => {
-            let id = standing(writer, path, *seal)?;
-            writer.retain(id, *retain_until)?;
-            writer.line(id, entry.index)?;
+        Change::Extended { path, seal, retain_until, .. } => {
+            let row = standing(writer, path, *seal)?;
+            follows(entry, path, rules::extended(row.until, *retain_until))?;
+            writer.retain(row.id, *retain_until)?;
+            writer.line(row.id, entry.index)?;
+        }
+        Change::Shortened { path, seal, retain_until, reason, .. } => {
+            let row = standing(writer, path, *seal)?;
+            follows(entry, path, rules::shortened(row.mode, row.until, *retain_until, reason))?;
+            writer.retain(row.id, *retain_until)?;
+            writer.line(row.id, entry.index)?;
         }
         Change::Held { path, seal, hold, .. } => {
-            held(writer, (path, *seal), hold, Some(entry.time), entry.index)?;
+            let row = standing(writer, path, *seal)?;
+            follows(entry, path, rules::held(writer.has_hold(row.id, hold)?, hold))?;
+            writer.hold(row.id, hold, Some(entry.time))?;
+            writer.line(row.id, entry.index)?;
         }
-        Change::Released { path, seal, hold, .. } => held(writer, (path, *seal), hold, None, entry.index)?,
+        Change::Released { path, seal, hold, .. } => {
+            let row = standing(writer, path, *seal)?;
+            follows(entry, path, rules::released(writer.has_hold(row.id, hold)?, hold))?;
+            writer.hold(row.id, hold, None)?;
+            writer.line(row.id, entry.index)?;
+        }
         Change::Attested { path, seal, .. } => {
-            let id = standing(writer, path, *seal)?;
-            writer.line(id, entry.index)?;
+            let row = standing(writer, path, *seal)?;
+            writer.line(row.id, entry.index)?;
         }
         Change::Ended { path, seal, .. } => {
-            let id = standing(writer, path, *seal)?;
-            writer.end(id)?;
+            let row = standing(writer, path, *seal)?;
+            follows(entry, path, rules::ended(row.until, row.holds, entry.time))?;
+            writer.end(row.id)?;
         }
         Change::Altered { path, seal, .. } => {
-            let id = standing(writer, path, *seal)?;
-            writer.altered(id)?;
+            let row = standing(writer, path, *seal)?;
+            writer.altered(row.id)?;
         }
         Change::Store { seal_key, log_key, .. } => {
             key_made(writer, KeyRole::Seal, seal_key, entry.index)?;
@@ -97,23 +112,15 @@ fn effect(
     Ok(None)
 }
 
-fn standing(writer: &mut Writer<'_>, path: &RelPath, seal: u64) -> Result<i64, LedgerError> {
+fn standing(writer: &mut Writer<'_>, path: &RelPath, seal: u64) -> Result<Row, LedgerError> {
     writer
         .standing(path, seal)?
         .ok_or_else(|| LedgerError::Broken(format!("{path}: the seal made by entry {seal} does not stand")))
 }
 
-fn held(
-    writer: &mut Writer<'_>,
-    (path, seal): (&RelPath, u64),
-    name: &str,
-    since: Option<Timestamp>,
-    index: u64,
-) -> Result<(), LedgerError> {
-    let id = standing(writer, path, seal)?;
-    writer.hold(id, name, since)?;
-    writer.line(id, index)?;
-    Ok(())
+/// A change that may not follow on what stands is refused, whoever noted it.
+fn follows(entry: &Entry, path: &RelPath, rule: Result<(), String>) -> Result<(), LedgerError> {
+    rule.map_err(|what| LedgerError::Broken(format!("entry {}: {path}: {what}", entry.index)))
 }
 
 fn key_made(writer: &mut Writer<'_>, role: KeyRole, line: &str, index: u64) -> Result<(), LedgerError> {

@@ -4,9 +4,9 @@ use parking_lot::MutexGuard;
 
 use super::LedgerError;
 use super::apply::{self, Backing};
-use super::entry::{Actor, Change, Ending, Entry, SignedStatement};
+use super::entry::{Change, Entry};
 use super::index::{
-    AttachmentKind, Index, Interned, Pending, Refusal, SqliteError, Writer, WriterState, is_full,
+    AttachmentKind, Index, Interned, Pending, ReadIndex, Refusal, SqliteError, Writer, WriterState, is_full,
 };
 use super::log::Edge;
 use super::sealed::{Sealed, StatementDigests};
@@ -98,8 +98,17 @@ impl Index {
 }
 
 impl Batch<'_> {
-    fn writer(&mut self) -> Writer<'_> {
+    pub(super) fn writer(&mut self) -> Writer<'_> {
         Writer::new(&self.state.connection, &mut self.known)
+    }
+
+    pub(super) fn readers(&self) -> &ReadIndex {
+        self.index.read()
+    }
+
+    /// What was read of a seal before this commits stands no more after it.
+    pub(super) fn unsettle(&mut self) {
+        self.unsettles = true;
     }
 
     /// Sealfs time of every entry of this batch.
@@ -167,61 +176,6 @@ impl Batch<'_> {
         commits: &[String],
     ) -> Result<u64, LedgerError> {
         Ok(self.writer().attach(kind, body, commits)?)
-    }
-
-    /// Changes the end of retention, with the signed line about it; with a reason if that is earlier.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn retain(
-        &mut self,
-        record: &SealRecord,
-        retain_until: Timestamp,
-        by: Actor,
-        reason: Option<&str>,
-        statement: SignedStatement,
-    ) -> Result<(), LedgerError> {
-        let (path, seal) = (record.path.clone(), record.log_index);
-        self.note(match reason.map(str::to_owned) {
-            Some(reason) => Change::Shortened { path, seal, retain_until, reason, by, statement },
-            None => Change::Extended { path, seal, retain_until, by, statement },
-        })
-        .map(drop)
-    }
-
-    /// Places or removes a hold, with the signed line about it; answers whether that changes anything (if not,
-    /// nothing is added).
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn hold(
-        &mut self,
-        record: &SealRecord,
-        name: &str,
-        placed: bool,
-        by: Actor,
-        statement: SignedStatement,
-    ) -> Result<bool, LedgerError> {
-        if self.writer().has_hold(record.id, name)? == placed {
-            return Ok(false);
-        }
-        let (path, seal, hold) = (record.path.clone(), record.log_index, name.to_owned());
-        self.note(if placed {
-            Change::Held { path, seal, hold, by, statement }
-        } else {
-            Change::Released { path, seal, hold, by, statement }
-        })?;
-        Ok(true)
-    }
-
-    /// Ends a seal. The caller has a permit for that.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn end(&mut self, record: &SealRecord, how: &Ending, by: Actor) -> Result<(), LedgerError> {
-        let (path, seal) = (record.path.clone(), record.log_index);
-        self.unsettles = true;
-        self.note(Change::Ended { path, seal, how: how.clone(), by }).map(drop)
     }
 
     /// Logs that a backing file was found altered.

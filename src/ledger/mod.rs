@@ -15,7 +15,9 @@ mod files;
 mod index;
 pub mod log;
 mod log_keys;
+mod proven;
 mod replay;
+mod rules;
 mod sealed;
 mod signature;
 mod tree;
@@ -32,6 +34,7 @@ pub use index::{
     Attachment, AttachmentKind, Filter, Index, KeyRow, Pending, ReadIndex, Refusal, Summary, Traced,
 };
 pub use log_keys::log_keys;
+pub use proven::{NotProven, Proven, RemovalPermit, Vouch};
 pub use replay::Replay;
 pub use sealed::{Perm, ProvenanceEntry, Sealed, StatementDigests, StatementRef};
 pub use signature::Signature;

@@ -2,7 +2,7 @@
 //!
 //! Layer 1: no I/O, no clock, no logging. A [`Policy`] is parsed once, every rule resolved against the
 //! defaults, and asked for each file: the first matching rule wins. What may happen to a retention is
-//! decided in [`retention`]; only there can a [`RemovalPermit`] be made.
+//! decided in [`retention`].
 
 mod current;
 mod decision;
@@ -22,7 +22,7 @@ pub use decision::{Decision, Expired, Hardlink, RefusalErrno, Symlinks};
 pub use error::PolicyError;
 pub use explain::{Explanation, Setting};
 pub use init::{Purpose, init_text};
-pub use retention::{Change, RemovalPermit, RetentionRefusal};
+pub use retention::RetentionRefusal;
 pub use roles::{NameLookup, Role, Roles};
 
 use crate::model::{Digest, RelPath, Span};

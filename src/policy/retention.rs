@@ -1,9 +1,9 @@
 //! What may happen to a retention: set at the seal, extended by an owner, changed by a role, over.
 //!
-//! Retention ends at whole seconds, rounded up. Every function is pure; times are sealfs time.
+//! Retention ends at whole seconds, rounded up, unless it is ended at once. Every function is pure; times are sealfs time.
 
 use super::Decision;
-use crate::model::{Hold, RelPath, RetentionMode, SealRecord, Span, Timestamp};
+use crate::model::{Hold, RetentionMode, SealRecord, Span, Timestamp};
 
 /// Why retention stands against what was asked, in words for a person.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -104,16 +104,16 @@ pub fn extend_by_owner(
 /// What a change of retention by a role amounts to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Change {
-    /// The end moves later.
-    Extended,
-    /// The end moves earlier: to be logged with the reason.
-    Shortened,
+    /// The end moves later, to this time.
+    Extended(Timestamp),
+    /// The end moves earlier, to this time: to be logged with the reason.
+    Shortened(Timestamp),
     /// The end stays.
     Unchanged,
 }
 
-/// Whether a holder of the role `governance` may set the end of retention to `wanted` (the caller stores
-/// `wanted.ceil_to_second()`, which is also what is compared). No `max` binds the role.
+/// Whether a holder of the role `governance` may set the end of retention to `wanted` at `now`. No `max` binds the
+/// role. What is to end now, or should have ended, ends at once and is not rounded.
 ///
 /// # Errors
 /// Shortening is refused in compliance mode, and without `bypass` in governance mode.
@@ -121,56 +121,31 @@ pub fn change_by_role(
     mode: RetentionMode,
     current: Timestamp,
     wanted: Timestamp,
+    now: Timestamp,
     bypass: bool,
 ) -> Result<Change, RetentionRefusal> {
-    match (wanted.ceil_to_second().cmp(&current), mode) {
-        (std::cmp::Ordering::Greater, _) => Ok(Change::Extended),
+    let until = if wanted <= now { wanted } else { wanted.ceil_to_second() };
+    match (until.cmp(&current), mode) {
+        (std::cmp::Ordering::Greater, _) => Ok(Change::Extended(until)),
         (std::cmp::Ordering::Equal, _) => Ok(Change::Unchanged),
         (std::cmp::Ordering::Less, RetentionMode::Compliance) => {
             Err(RetentionRefusal::Compliance { current })
         }
-        (std::cmp::Ordering::Less, RetentionMode::Governance) if bypass => Ok(Change::Shortened),
+        (std::cmp::Ordering::Less, RetentionMode::Governance) if bypass => Ok(Change::Shortened(until)),
         (std::cmp::Ordering::Less, RetentionMode::Governance) => {
             Err(RetentionRefusal::NeedsBypass { current })
         }
     }
 }
 
-/// The right to remove one sealed file, once. Only [`permit_removal`] makes it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct RemovalPermit {
-    id: i64,
-    path: RelPath,
-    at: Timestamp,
-}
-
-impl RemovalPermit {
-    /// The record's number in the index.
-    #[must_use]
-    pub fn id(&self) -> i64 {
-        self.id
-    }
-
-    /// Where the file stands in the mount.
-    #[must_use]
-    pub fn path(&self) -> &RelPath {
-        &self.path
-    }
-
-    /// When it was granted, in sealfs time.
-    #[must_use]
-    pub fn at(&self) -> Timestamp {
-        self.at
-    }
-}
-
-/// Permits the removal of a sealed file whose retention is over at `now` and on which no hold stands.
+/// Whether a sealed file may be removed: its retention is over at `now`, and no hold stands on it. Only what the
+/// ledger reads inside of a transaction becomes a permit; asked elsewhere, the answer is for show.
 ///
 /// # Errors
 /// [`RetentionRefusal::Retained`]: until when, and which holds.
-pub fn permit_removal(record: &SealRecord, now: Timestamp) -> Result<RemovalPermit, RetentionRefusal> {
+pub fn check_removal(record: &SealRecord, now: Timestamp) -> Result<(), RetentionRefusal> {
     if record.is_expired(now) {
-        return Ok(RemovalPermit { id: record.id, path: record.path.clone(), at: now });
+        return Ok(());
     }
     Err(RetentionRefusal::Retained {
         until: record.retain_until,

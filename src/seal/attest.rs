@@ -15,6 +15,9 @@ pub enum AttestError {
     /// It is there.
     #[error("this envelope was added before")]
     Twice,
+    /// The seal does not stand any more.
+    #[error("this seal does not stand any more; look at the file again")]
+    Gone,
     /// The index.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -34,6 +37,11 @@ pub fn attest(
 ) -> Result<String, AttestError> {
     let predicate = attested_subject(envelope.as_bytes(), &record.sha256)?;
     let sha256 = crypto::sha256(envelope.as_bytes());
+    let mut batch = index.batch(clock)?;
+    // Looked at under the lock, so that two requests at once add it once.
+    if index.read().find(&record.path)?.is_none_or(|found| found.log_index != record.log_index) {
+        return Err(AttestError::Gone);
+    }
     for position in index.read().lines(record.id)? {
         let entry = index.read().entry(position)?.map(|row| row.parse()).transpose()?;
         if matches!(entry.map(|entry| entry.change), Some(Change::Attested { sha256: known, .. }) if known == sha256)
@@ -41,7 +49,6 @@ pub fn attest(
             return Err(AttestError::Twice);
         }
     }
-    let mut batch = index.batch(clock)?;
     let attachment = batch.attach(AttachmentKind::Envelope, envelope, &[])?;
     batch.note(Change::Attested {
         path: record.path.clone(),

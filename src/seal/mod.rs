@@ -29,6 +29,7 @@ mod settle;
 mod timer;
 mod trace;
 pub mod trust;
+mod vouch;
 mod work;
 
 pub use attest::{AttestError, attest};
@@ -40,6 +41,7 @@ pub use lines::{LinesError, change_payload, provenance_payload, render_lines};
 pub use lives::Lives;
 pub use observed::Observed;
 pub use pipeline::{Counts, Demand, Pipeline, Setup};
-pub use retain::Retention;
+pub use retain::{RetainError, Retention, Right, Wanted};
 pub use rotate::{KeyFiles, RotateError, Rotation, current as current_key};
 pub use trace::{COMMIT_MIN, Query, TraceView, trace};
+pub use vouch::Signatures;

@@ -8,6 +8,7 @@ mod attr;
 mod copy;
 mod data;
 mod dirs;
+mod ending;
 mod fault;
 mod habits;
 mod handles;
@@ -56,7 +57,7 @@ use crate::ledger::Index;
 use crate::model::SealRecord;
 use crate::policy::Current;
 use crate::provenance::Observer;
-use crate::seal::{KeyFiles, Keys, Lives, Pipeline};
+use crate::seal::{KeyFiles, Keys, Lives, Pipeline, Retention};
 use crate::store::{Abilities, Handover, Places, Reserve, Tree};
 use handles::Handles;
 
@@ -211,6 +212,17 @@ impl Vfs {
 
     fn lives(&self) -> &Arc<Lives> {
         self.parts.pipeline.lives()
+    }
+
+    /// What changes retention.
+    #[must_use]
+    pub fn retention(&self) -> Retention<'_> {
+        Retention {
+            index: &self.parts.index,
+            clock: &self.parts.clock,
+            keys: &self.parts.keys,
+            origin: self.parts.origin.as_str(),
+        }
     }
 
     /// Retention of a sealed file has changed: its `st_atime` shows it.

@@ -64,8 +64,7 @@ impl Vfs {
                 return Ok(());
             }
             Standing::Sealed(record) => {
-                let _permit = self.permit(caller, &record, operation)?;
-                self.end_seal(caller, &record, how)?;
+                self.end_seals(caller, operation, &[(&record, how.clone())])?;
                 self.unfreeze(found);
             }
         }

@@ -1,9 +1,9 @@
 //! Removing what has expired, many at a time.
 
+use super::ending::NotEnded;
 use super::{CacheEvent, Fault, Vfs};
-use crate::ledger::{Actor, Ending, Filter};
+use crate::ledger::{Actor, Ending, Filter, NotProven};
 use crate::model::{RelPath, SealRecord};
-use crate::policy::retention;
 use crate::store;
 
 /// Files a transaction.
@@ -33,37 +33,44 @@ impl Vfs {
             }
             true
         })?;
-        if !dry_run {
-            for batch in due.chunks(BATCH) {
-                self.purge_batch(batch, how, by)?;
-            }
+        if dry_run {
+            return Ok(due);
         }
-        Ok(due)
+        let mut gone = Vec::with_capacity(due.len());
+        for batch in due.chunks(BATCH) {
+            gone.extend(self.purge_batch(batch, how, by)?);
+        }
+        Ok(gone)
     }
 
-    fn purge_batch(&self, records: &[SealRecord], how: &Ending, by: Actor) -> Result<(), Fault> {
+    fn purge_batch(&self, records: &[SealRecord], how: &Ending, by: Actor) -> Result<Vec<SealRecord>, Fault> {
         let _alone = self.lives().namespace.write();
         let going = self.commit_removal(|batch| {
             let mut going = Vec::with_capacity(records.len());
             for record in records {
-                // Looked at again under the lock: extended, held or rewritten meanwhile, it stays.
-                let found = self.parts.index.read().find(&record.path)?;
-                if let Some(current) = found.filter(|found| found.id == record.id)
-                    && retention::permit_removal(&current, batch.now()).is_ok()
-                {
-                    batch.end(&current, how, by)?;
-                    going.push(current);
+                match self.end_one(batch, record, how, by) {
+                    Ok(ended) => going.push(ended),
+                    // Extended, held or rewritten meanwhile: it stays.
+                    Err(NotEnded::Retained(..) | NotEnded::NotProven(_, NotProven::Gone)) => {}
+                    Err(NotEnded::NotProven(_, NotProven::Ledger(error))) => return Err(error.into()),
+                    Err(NotEnded::NotProven(path, why)) => {
+                        tracing::error!(%path, "expired, and not removed: {why}");
+                    }
                 }
             }
             Ok(going)
+        });
+        let going = going.map_err(|why| match why {
+            NotEnded::NotProven(_, NotProven::Ledger(error)) => Fault::Index(error),
+            NotEnded::Retained(..) | NotEnded::NotProven(..) => Fault::Stale,
         })?;
-        for record in going {
-            self.sidecars_gone(&record);
-            if let Err(error) = self.remove_bytes(&record) {
+        for record in &going {
+            self.sidecars_gone(record);
+            if let Err(error) = self.remove_bytes(record) {
                 tracing::warn!(path = %record.path, %error, "expired and logged as removed, but its bytes are left");
             }
         }
-        Ok(())
+        Ok(going)
     }
 
     fn remove_bytes(&self, record: &SealRecord) -> std::io::Result<()> {

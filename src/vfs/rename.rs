@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::names::is_root_seal;
 use super::resolve::Found;
 use super::{Caller, Fault, Standing, Vfs, special};
-use crate::ledger::{Actor, Ending, Filter};
+use crate::ledger::{Ending, Filter};
 use crate::model::{ArtifactKind, Event, RelPath, SealRecord, Sidecar, check_name};
 use crate::seal::Life;
 use crate::store::{self, EntryKind, Meta};
@@ -66,14 +66,14 @@ impl Vfs {
         }
         self.kinds_fit(&from, replaced.as_ref())?;
         let moving = self.check_moving(caller, &from)?;
-        if let Some(replaced) = replaced.as_ref().filter(|found| found.meta.kind != EntryKind::Dir) {
-            self.check_replaced(caller, replaced)?;
-        }
+        let covered = match replaced.as_ref().filter(|found| found.meta.kind != EntryKind::Dir) {
+            Some(replaced) => self.check_replaced(caller, replaced)?,
+            None => None,
+        };
 
-        // From here on nothing is refused any more. Seals end before their bytes move.
-        if let Moving::Ending(records) = &moving {
-            self.end_moving(caller, &from.path, &to_path, records)?;
-        }
+        // Seals end before their bytes move, all of them or none; from then on nothing is refused any more.
+        let moved: &[SealRecord] = if let Moving::Ending(records) = &moving { records } else { &[] };
+        self.end_moving(caller, &from.path, &to_path, moved, covered.as_deref())?;
         let ghost = replaced.as_ref().and_then(Found::ghost);
         let rename = || {
             if let Some(replaced) = &replaced {
@@ -88,6 +88,10 @@ impl Vfs {
             })
         };
         match replaced.as_ref().filter(|found| found.meta.kind != EntryKind::Dir) {
+            Some(replaced) if covered.is_some() => {
+                self.unfreeze(replaced);
+                rename()?;
+            }
             Some(replaced) => {
                 self.remove_name(caller, replaced, "rename over", &Ending::Replaced, rename)?;
             }
@@ -131,7 +135,7 @@ impl Vfs {
                 Ok(Moving::Life(life))
             }
             Standing::Sealed(record) => {
-                let _permit = self.permit(caller, &record, "rename")?;
+                self.may_go(caller, &record, "rename")?;
                 Ok(Moving::Ending(vec![*record]))
             }
         }
@@ -159,15 +163,20 @@ impl Vfs {
         Ok(if expired.is_empty() { Moving::Plain } else { Moving::Ending(expired) })
     }
 
-    fn check_replaced(&self, caller: Caller, replaced: &Found) -> Result<(), Fault> {
+    /// Whether what has the new name may go. Returns its seal, if it has one.
+    fn check_replaced(&self, caller: Caller, replaced: &Found) -> Result<Option<Box<SealRecord>>, Fault> {
         match self.standing(&replaced.path, &replaced.meta)? {
-            Standing::Free => Ok(()),
+            Standing::Free => Ok(None),
             Standing::Unsealed(life) => {
-                self.parts.pipeline.changeable(&life, Event::Removed).map(drop).map_err(|_| {
+                let allowed = self.parts.pipeline.changeable(&life, Event::Removed);
+                allowed.map(|_| None).map_err(|_| {
                     self.refuse(caller, &replaced.path, "rename over", "it is being sealed at this moment")
                 })
             }
-            Standing::Sealed(record) => self.permit(caller, &record, "rename over").map(drop),
+            Standing::Sealed(record) => {
+                self.may_go(caller, &record, "rename over")?;
+                Ok(Some(record))
+            }
         }
     }
 
@@ -177,16 +186,19 @@ impl Vfs {
         from: &RelPath,
         to: &RelPath,
         records: &[SealRecord],
+        covered: Option<&SealRecord>,
     ) -> Result<(), Fault> {
-        self.commit_removal(|batch| {
-            for record in records {
-                let new = record.path.rebased(from, to).ok_or(Fault::Stale)?;
-                batch.end(record, &Ending::Renamed(new), Actor::Uid(caller.uid))?;
-            }
-            Ok(())
-        })?;
+        let mut ends = Vec::with_capacity(records.len() + 1);
         for record in records {
-            self.sidecars_gone(record);
+            let new = record.path.rebased(from, to).ok_or(Fault::Stale)?;
+            ends.push((record, Ending::Renamed(new)));
+        }
+        ends.extend(covered.map(|covered| (covered, Ending::Replaced)));
+        if ends.is_empty() {
+            return Ok(());
+        }
+        self.end_seals(caller, "rename", &ends)?;
+        for record in records {
             if let Ok(file) = self.parts.tree.open_path(&record.path) {
                 let _ = store::set_immutable(file, false);
             }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::{Caller, Fault, Vfs, renumber};
 use crate::model::{ArtifactKind, RelPath, SealRecord, State};
-use crate::policy::{RemovalPermit, retention};
 use crate::seal::Life;
 use crate::store::{self, EntryKind, Meta};
 
@@ -69,8 +68,7 @@ impl Vfs {
             return Ok(());
         }
         tracing::error!(%path, "BACKING FILE MISSING");
-        let _permit = self.permit(caller, &record, operation)?;
-        self.end_seal(caller, &record, &crate::ledger::Ending::Replaced)
+        self.end_seals(caller, operation, &[(&record, crate::ledger::Ending::Replaced)])
     }
 
     /// Nothing is found at a path: that must be so in the index too. A sealed file whose backing file is
@@ -143,17 +141,6 @@ impl Vfs {
             Standing::Sealed(_) => Some(State::Sealed),
             Standing::Free => None,
         }
-    }
-
-    /// Asks whether a sealed file may go; if not, refuses in words.
-    pub(super) fn permit(
-        &self,
-        caller: Caller,
-        record: &SealRecord,
-        operation: &'static str,
-    ) -> Result<RemovalPermit, Fault> {
-        retention::permit_removal(record, self.parts.clock.now())
-            .map_err(|refusal| self.refuse(caller, &record.path, operation, refusal.to_string()))
     }
 
     /// Everything that is known of a path, for the control socket.

@@ -6,9 +6,12 @@ use rustix::fs::OFlags;
 
 use super::resolve::Found;
 use super::{CacheEvent, Caller, Fault, Opened, Vfs};
-use crate::ledger::{Actor, Batch, Ending};
+use crate::ledger::Ending;
 use crate::model::{ArtifactKind, SealRecord};
 use crate::store;
+
+/// What is refused, in words.
+const OPERATION: &str = "open for writing";
 
 impl Vfs {
     /// A writer of a sealed file: refused, but for a rewrite from scratch of an expired one. That ends the
@@ -20,11 +23,11 @@ impl Vfs {
         found: &Found,
         flags: i32,
     ) -> Result<Opened, Fault> {
-        let _permit = self.permit(caller, record, "open for writing")?;
+        self.may_go(caller, record, OPERATION)?;
         if flags & libc::O_TRUNC == 0 {
             let reason =
                 "its content is frozen for ever; it is expired, so remove it or write it from scratch";
-            return Err(self.refuse(caller, &record.path, "open for writing", reason));
+            return Err(self.refuse(caller, &record.path, OPERATION, reason));
         }
         let _alone = self.lives().namespace.write();
         let meta = store::stat_at(&*found.dir, &found.name)?;
@@ -37,7 +40,7 @@ impl Vfs {
         let swapped = store::set_owner(&new, Some(meta.uid), Some(meta.gid))
             .and_then(|()| store::set_perm(&new, meta.perm & super::open::FILE_PERM))
             .map_err(Fault::from)
-            .and_then(|()| self.end_seal(caller, record, &Ending::Rewritten))
+            .and_then(|()| self.end_seals(caller, OPERATION, &[(record, Ending::Rewritten)]))
             .and_then(|()| {
                 self.unfreeze(found);
                 self.name_going(meta.ino, ghost.as_ref());
@@ -60,36 +63,6 @@ impl Vfs {
     /// A fresh name in the staging folder, for a file that is not to be seen yet.
     pub(super) fn staged_name(&self) -> String {
         self.next_staged.fetch_add(1, Ordering::Relaxed).to_string()
-    }
-
-    /// Ends a seal in the ledger. The caller has a permit.
-    pub(super) fn end_seal(&self, caller: Caller, record: &SealRecord, how: &Ending) -> Result<(), Fault> {
-        self.commit_removal(|batch| Ok(batch.end(record, how, Actor::Uid(caller.uid))?))?;
-        self.sidecars_gone(record);
-        tracing::info!(path = %record.path, ?how, uid = caller.uid, "expired seal ended");
-        Ok(())
-    }
-
-    /// Commits what lets bytes go. That must not fail because the disk is full: the reserve is given up piece by
-    /// piece, for others may be quicker to take what becomes free. `change` is then asked again.
-    pub(super) fn commit_removal<T>(
-        &self,
-        change: impl Fn(&mut Batch<'_>) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
-        let attempt = || {
-            let mut batch = self.parts.index.batch(&self.parts.clock)?;
-            let done = change(&mut batch)?;
-            batch.commit()?;
-            Ok(done)
-        };
-        loop {
-            match attempt() {
-                Err(Fault::Index(error)) if error.is_full() && self.parts.reserve.give() => {
-                    tracing::info!("the disk is full: a part of the reserve is given up for a removal");
-                }
-                other => return other,
-            }
-        }
     }
 
     /// Takes the immutable flag from a backing file whose seal has ended.

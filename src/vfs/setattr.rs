@@ -6,10 +6,9 @@ use rustix::fs::OFlags;
 
 use super::resolve::Found;
 use super::{Attr, Caller, Fault, Standing, Vfs, sidecar, special};
-use crate::ledger::Actor;
+use crate::ledger::{Actor, NotProven};
 use crate::model::{Event, SealRecord, Timestamp};
-use crate::policy::retention;
-use crate::seal::{Demand, Life, Retention};
+use crate::seal::{Demand, Life, RetainError, Right, Wanted};
 use crate::store::{self, EntryKind, ROOT, SetTime};
 
 /// What is to change; `None` and [`SetTime::Omit`]: nothing.
@@ -149,15 +148,14 @@ impl Vfs {
     ) -> Result<Timestamp, Fault> {
         let policy = self.parts.policy.get();
         let decision = policy.decide(&record.path);
-        let until = retention::extend_by_owner(record.sealed_at, record.retain_until, asked, decision)
-            .map_err(|refusal| self.refuse(caller, &record.path, "setattr", refusal.to_string()))?;
-        let retention = Retention {
-            index: &self.parts.index,
-            clock: &self.parts.clock,
-            keys: &self.parts.keys,
-            origin: self.parts.origin.as_str(),
-        };
-        retention.set(record, until, Actor::Uid(caller.uid), None)?;
+        let until = self
+            .retention()
+            .set(record, Wanted::At(asked), Right::Owner(decision), Actor::Uid(caller.uid))
+            .map_err(|error| match error {
+                RetainError::NotProven(NotProven::Ledger(error)) => Fault::Index(error),
+                RetainError::NotProven(NotProven::Gone) => Fault::Stale,
+                refused => self.refuse(caller, &record.path, "setattr", refused.to_string()),
+            })?;
         self.retention_changed(record);
         Ok(until)
     }

@@ -92,11 +92,7 @@ impl ReadIndex {
     /// # Errors
     /// If the index cannot be read.
     pub fn kept_entry(&self, index: u64) -> Result<Option<EntryRow>, LedgerError> {
-        self.with(|c| {
-            c.prepare_cached("SELECT idx, body FROM entry WHERE idx = ?1")?
-                .query_row([index.cast_signed()], entry)
-                .optional()
-        })
+        self.with(|c| kept_entry(c, index))
     }
 
     /// The entries from a position on that the index has, at most `most`.
@@ -268,6 +264,13 @@ fn traced<P: rusqlite::Params>(c: &Connection, sql: &str, params: P) -> rusqlite
 fn attachment(row: &rusqlite::Row<'_>) -> rusqlite::Result<Attachment> {
     let kind = if row.get::<_, i64>(1)? == 1 { AttachmentKind::Envelope } else { AttachmentKind::Writers };
     Ok(Attachment { id: row.get::<_, i64>(0)?.cast_unsigned(), kind, body: row.get(2)? })
+}
+
+/// An entry, if the index still has it.
+pub(super) fn kept_entry(c: &Connection, index: u64) -> rusqlite::Result<Option<EntryRow>> {
+    c.prepare_cached("SELECT idx, body FROM entry WHERE idx = ?1")?
+        .query_row([index.cast_signed()], entry)
+        .optional()
 }
 
 fn entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<EntryRow> {

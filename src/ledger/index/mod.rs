@@ -26,7 +26,7 @@ use names::Names;
 pub use evidence::{Attachment, AttachmentKind, KeyRow, Traced};
 pub use read::{Filter, Pending, ReadIndex, Refusal, Summary};
 pub use rusqlite::Error as SqliteError;
-pub(super) use write::{Interned, Writer};
+pub(super) use write::{Interned, Row, Writer};
 
 /// Schema versions, in order. A step once released never changes.
 fn migrations() -> Migrations<'static> {

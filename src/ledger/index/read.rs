@@ -181,13 +181,7 @@ impl ReadIndex {
     /// # Errors
     /// If the index cannot be read.
     pub fn find(&self, path: &RelPath) -> Result<Option<SealRecord>, LedgerError> {
-        let Some((dir, name)) = path.split() else { return Ok(None) };
-        self.with(|c| {
-            let sql =
-                format!("SELECT {COLUMNS} {FROM} WHERE live = 1 AND dir.path = ?1 AND artifact.name = ?2");
-            let found = c.prepare_cached(&sql)?.query_row([dir, name], record).optional()?;
-            found.map(|found| with_holds(c, found)).transpose()
-        })
+        self.with(|c| find(c, path))
     }
 
     /// Until when what is sealed at a path is retained; none if nothing is. Cheaper than to read the record.
@@ -452,6 +446,14 @@ impl ReadIndex {
             })
         })
     }
+}
+
+/// The seal that stands at a path.
+pub(super) fn find(c: &Connection, path: &RelPath) -> rusqlite::Result<Option<SealRecord>> {
+    let Some((dir, name)) = path.split() else { return Ok(None) };
+    let sql = format!("SELECT {COLUMNS} {FROM} WHERE live = 1 AND dir.path = ?1 AND artifact.name = ?2");
+    let found = c.prepare_cached(&sql)?.query_row([dir, name], record).optional()?;
+    found.map(|found| with_holds(c, found)).transpose()
 }
 
 pub(super) fn with_holds(c: &Connection, found: (SealRecord, u32)) -> rusqlite::Result<SealRecord> {

@@ -46,7 +46,7 @@ pub fn record(row: &Row<'_>) -> rusqlite::Result<(SealRecord, u32)> {
         sealed_wall: Timestamp(row.get(12)?),
         retain_sealed: Timestamp(row.get(13)?),
         retain_until: Timestamp(row.get(14)?),
-        mode: if row.get::<_, i64>(15)? == 1 { RetentionMode::Compliance } else { RetentionMode::Governance },
+        mode: mode_of(row.get(15)?),
         policy: digest(16, row.get(16)?)?,
         namespace: row.get(17)?,
         key: row.get(18)?,
@@ -75,4 +75,9 @@ fn provenance(
 /// SQLite's integers are signed; what we keep in them as unsigned keeps its bits.
 fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     Ok(row.get::<_, i64>(column)?.cast_unsigned())
+}
+
+/// The mode of retention as it is kept.
+pub fn mode_of(number: i64) -> RetentionMode {
+    if number == 1 { RetentionMode::Compliance } else { RetentionMode::Governance }
 }

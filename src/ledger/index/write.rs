@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::evidence::AttachmentKind;
-use super::read::{Pending, Refusal};
+use super::evidence::{self, AttachmentKind};
+use super::read::{self, Pending, Refusal};
+use super::row::mode_of;
 use crate::clock::Anchor;
-use crate::ledger::KeyRole;
+use crate::ledger::{EntryRow, KeyRole};
 use crate::model::{ArtifactKind, Digest, FileTime, RelPath, RetentionMode, SealRecord, Timestamp};
 
 /// Statements on the writer's connection. The caller has begun a transaction and ends it.
@@ -21,6 +22,14 @@ pub struct Writer<'a> {
 pub struct Interned {
     dirs: HashMap<String, i64>,
     terms: HashMap<String, i64>,
+}
+
+/// A seal that stands, as far as the rules for what may follow on it go.
+pub struct Row {
+    pub id: i64,
+    pub until: Timestamp,
+    pub mode: RetentionMode,
+    pub holds: usize,
 }
 
 /// Rows kept of refusals.
@@ -131,13 +140,43 @@ impl<'a> Writer<'a> {
         Ok(self.connection.prepare_cached(sql)?.execute(values)? > 0)
     }
 
-    /// The row of the seal that stands at a path and was made at this place in the log.
-    pub fn standing(&mut self, path: &RelPath, seal: u64) -> rusqlite::Result<Option<i64>> {
+    /// The seal that stands at a path, as this transaction sees it.
+    pub fn find(&self, path: &RelPath) -> rusqlite::Result<Option<SealRecord>> {
+        read::find(self.connection, path)
+    }
+
+    /// An entry, if the index still has it, as this transaction sees it.
+    pub fn kept_entry(&self, index: u64) -> rusqlite::Result<Option<EntryRow>> {
+        evidence::kept_entry(self.connection, index)
+    }
+
+    /// Positions of all entries about a seal after its own, oldest first: its lines, and what else is about its path.
+    pub fn lines_about(&self, record: &SealRecord) -> rusqlite::Result<Vec<u64>> {
+        let (dir, name) = record.path.split().unwrap_or(("", ""));
+        let sql = "SELECT idx FROM line WHERE artifact = ?1 UNION SELECT about.idx FROM about JOIN dir ON dir.id = about.dir \
+                   WHERE dir.path = ?2 AND about.name = ?3 AND about.idx > ?4 ORDER BY 1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let values = params![record.id, dir, name, record.log_index.cast_signed()];
+        let rows = statement.query_map(values, |row| Ok(row.get::<_, i64>(0)?.cast_unsigned()))?;
+        rows.collect()
+    }
+
+    /// The seal that stands at a path and was made at this place in the log.
+    pub fn standing(&mut self, path: &RelPath, seal: u64) -> rusqlite::Result<Option<Row>> {
         let Some((dir, name)) = path.split() else { return Ok(None) };
         let dir = self.dir(dir)?;
-        let sql = "SELECT id FROM artifact WHERE live = 1 AND dir = ?1 AND name = ?2 AND log_index = ?3";
+        let sql = "SELECT id, retain_until, mode, holds FROM artifact \
+                   WHERE live = 1 AND dir = ?1 AND name = ?2 AND log_index = ?3";
         let values = params![dir, name, seal.cast_signed()];
-        self.connection.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()
+        let row = |row: &rusqlite::Row<'_>| {
+            Ok(Row {
+                id: row.get(0)?,
+                until: Timestamp(row.get(1)?),
+                mode: mode_of(row.get(2)?),
+                holds: row.get(3)?,
+            })
+        };
+        self.connection.prepare_cached(sql)?.query_row(values, row).optional()
     }
 
     pub fn has_hold(&self, artifact: i64, name: &str) -> rusqlite::Result<bool> {
@@ -244,7 +283,7 @@ impl<'a> Writer<'a> {
         match since {
             Some(since) => self
                 .connection
-                .prepare_cached("INSERT OR IGNORE INTO hold VALUES (?1, ?2, ?3)")?
+                .prepare_cached("INSERT INTO hold VALUES (?1, ?2, ?3)")?
                 .execute(params![artifact, name, since.0])?,
             None => self
                 .connection

@@ -1,7 +1,7 @@
 //! Retention arithmetic.
 
-use super::super::retention::{at_seal, change_by_role, extend_by_owner, permit_removal};
-use super::super::{Change, Decision};
+use super::super::Decision;
+use super::super::retention::{Change, at_seal, change_by_role, check_removal, extend_by_owner};
 use super::{path, policy};
 use crate::model::{ArtifactKind, Digest, FileTime, Hold, RetentionMode, SealRecord, Timestamp};
 
@@ -75,20 +75,23 @@ fn a_role_shortens_governance_only_and_with_bypass() {
     use RetentionMode::{Compliance, Governance};
     for mode in [Governance, Compliance] {
         for bypass in [false, true] {
-            assert_eq!(change_by_role(mode, day(30), day(31), bypass), Ok(Change::Extended));
-            assert_eq!(change_by_role(mode, day(30), day(30), bypass), Ok(Change::Unchanged));
-            assert_eq!(change_by_role(mode, day(30), ns(day(30), -1), bypass), Ok(Change::Unchanged));
+            assert_eq!(change_by_role(mode, day(30), day(31), day(1), bypass), Ok(Change::Extended(day(31))));
+            assert_eq!(change_by_role(mode, day(30), day(30), day(1), bypass), Ok(Change::Unchanged));
+            assert_eq!(change_by_role(mode, day(30), ns(day(30), -1), day(1), bypass), Ok(Change::Unchanged));
         }
     }
-    assert_eq!(change_by_role(Governance, day(30), day(1), true), Ok(Change::Shortened));
+    assert_eq!(change_by_role(Governance, day(30), day(2), day(1), true), Ok(Change::Shortened(day(2))));
+    // At once means now, not at the next whole second.
+    let now = ns(day(1), 7);
+    assert_eq!(change_by_role(Governance, day(30), now, now, true), Ok(Change::Shortened(now)));
     assert_eq!(
-        change_by_role(Governance, day(30), day(1), false).unwrap_err().to_string(),
+        change_by_role(Governance, day(30), day(1), day(1), false).unwrap_err().to_string(),
         "retained until 2026-01-31T00:00:00Z in governance mode: to shorten it, a holder of the role governance \
          gives --bypass-governance and --reason"
     );
     for bypass in [false, true] {
         assert_eq!(
-            change_by_role(Compliance, day(30), day(1), bypass).unwrap_err().to_string(),
+            change_by_role(Compliance, day(30), day(1), day(1), bypass).unwrap_err().to_string(),
             "retained until 2026-01-31T00:00:00Z in compliance mode: nobody may shorten it, not root either"
         );
     }
@@ -127,9 +130,8 @@ fn record(holds: &[&str]) -> SealRecord {
 
 #[test]
 fn removal_waits_for_retention_and_holds() {
-    let permit = permit_removal(&record(&[]), day(30)).unwrap();
-    assert_eq!((permit.id(), permit.path(), permit.at()), (7, &path("a/b"), day(30)));
-    let told = |holds: &[&str], now| permit_removal(&record(holds), now).unwrap_err().to_string();
+    assert_eq!(check_removal(&record(&[]), day(30)), Ok(()));
+    let told = |holds: &[&str], now| check_removal(&record(holds), now).unwrap_err().to_string();
     assert_eq!(told(&[], ns(day(30), -1)), "retained until 2026-01-31T00:00:00Z (compliance)");
     assert_eq!(
         told(&["case-7"], day(1)),
