@@ -5,7 +5,7 @@ use std::io::Read;
 
 use serde_json::{Value, json};
 
-use super::mask::mask;
+use super::mask::{mask, mask_path};
 use crate::model::Timestamp;
 
 /// Most parents that are told.
@@ -76,6 +76,11 @@ pub fn link(path: &str) -> Option<String> {
     std::fs::read_link(path).ok().map(|target| target.to_string_lossy().into_owned())
 }
 
+/// The same for what is recorded: tokens in it are masked.
+pub fn masked_link(path: &str) -> Option<String> {
+    link(path).map(|target| mask_path(&target))
+}
+
 /// The command line, masked; `"off"` where it is not to be told.
 pub fn arguments(pid: u32, told: bool) -> Value {
     if !told {
@@ -136,7 +141,7 @@ pub fn parents(of: &Stat, cgroup_of: Option<&str>, arguments_told: bool) -> Vec<
         found.push(json!({
             "pid": parent.identity.pid,
             "started": started(parent.identity.start),
-            "executable": link(&format!("/proc/{next}/exe")),
+            "executable": masked_link(&format!("/proc/{next}/exe")),
             "arguments": arguments(next, arguments_told),
         }));
         in_session &= next != of.session;

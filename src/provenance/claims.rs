@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::mask::mask_value;
+use super::mask::mask_variable;
 
 /// Longest value that is kept, in bytes.
 const VALUE_MAX: usize = 1024;
@@ -118,7 +118,7 @@ pub fn pick(environ: &[u8], more: &[String]) -> BTreeMap<String, String> {
         if let Ok(value) = std::str::from_utf8(value)
             && !value.chars().any(char::is_control)
         {
-            found.insert(name.to_owned(), mask_value(value));
+            found.insert(name.to_owned(), mask_variable(name, value));
         }
     }
     found
@@ -228,13 +228,19 @@ mod tests {
     fn only_what_is_allowed_is_picked() {
         let environ =
             b"PATH=/bin\0GITHUB_TOKEN=ghs_secret\0GITHUB_SHA=abc\0GITHUB_SHA=second\0MY_ID=7\0=x\0noequals\0\
-            CI_PROJECT_URL=https://u:pw@h/p\0GIT_URL=a\nb\0JOB_NAME=\xff\0AWS_SECRET_ACCESS_KEY=k\0BUILD_ID=";
-        let found = pick(environ, &["MY_ID".to_owned()]);
-        let expected = [("CI_PROJECT_URL", "https://u:***@h/p"), ("GITHUB_SHA", "abc"), ("MY_ID", "7")];
+            CI_PROJECT_URL=https://u:pw@h/p\0MY_TOKEN=abc\0GIT_URL=a\nb\0JOB_NAME=\xff\0AWS_SECRET_ACCESS_KEY=k\0BUILD_ID=";
+        let found = pick(environ, &["MY_ID".to_owned(), "MY_TOKEN".to_owned()]);
+        let expected = [
+            ("CI_PROJECT_URL", "https://u:***@h/p"),
+            ("GITHUB_SHA", "abc"),
+            ("MY_ID", "7"),
+            ("MY_TOKEN", "***"),
+        ];
         assert_eq!(found.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect::<Vec<_>>(), expected);
         let long = format!("GITHUB_SHA={}", "x".repeat(VALUE_MAX + 1));
         assert!(pick(long.as_bytes(), &[]).is_empty());
         for name in ALLOWED {
+            assert_eq!(mask_variable(name, "x"), "x", "{name}");
             let lower = name.to_lowercase();
             for word in ["token", "secret", "password", "key", "email", "actor_name"] {
                 assert!(!lower.contains(word), "{name}");

@@ -65,10 +65,10 @@ impl Writer {
         known: &Executables,
     ) -> Result<Self, &'static str> {
         let Identity { pid, start, .. } = before.identity;
-        let executable = chain::link(&format!("/proc/{pid}/exe"));
+        let executable = chain::masked_link(&format!("/proc/{pid}/exe"));
         let digest = known.digest_of(pid);
         let arguments = chain::arguments(pid, settings.arguments);
-        let directory = chain::link(&format!("/proc/{pid}/cwd"));
+        let directory = chain::masked_link(&format!("/proc/{pid}/cwd"));
         let status = chain::read(&format!("/proc/{pid}/status"), 64 * 1024).unwrap_or_default();
         let status = String::from_utf8_lossy(&status);
         let cgroup = chain::cgroup(pid);
