@@ -534,3 +534,98 @@ fn what_the_daemon_logs_goes_where_the_log_level_says() {
     assert_eq!(daemon.wait().expect("wait").code(), Some(0));
     assert_eq!(fs::read_to_string(place.dir.join("log")).expect("log"), "");
 }
+
+/// Whether the folder carries the immutable flag.
+fn is_immutable(folder: &Path) -> bool {
+    run(Command::new("lsattr").arg("-d").arg(folder)).split(' ').next().expect("flags").contains('i')
+}
+
+#[test]
+fn nothing_is_written_beside_the_mount() {
+    let place = Place::new("guard");
+    told_ready(&place.start(&[]));
+    // Where the mount does not reach: a mount namespace in which it is gone.
+    let beside = format!("umount '{0}' && ! touch '{0}/bare' && ! mkdir '{0}/folder'", place.mnt.display());
+    let beside = Command::new("unshare").args(["-m", "sh", "-c", &beside]).output().expect("unshare");
+    assert!(beside.status.success(), "{beside:?}");
+    // A clean unmount takes the flag away, so that the folder can be removed.
+    place.unmount();
+    assert!(!is_immutable(&place.mnt), "a clean unmount leaves the flag");
+    assert!(fs::read_dir(&place.mnt).expect("list").next().is_none(), "written beside the mount");
+    fs::remove_dir(&place.mnt).expect("rmdir");
+    fs::create_dir(&place.mnt).expect("mkdir");
+
+    // A killed daemon leaves it, also when its dead mount is cleared away; the next start copes with it.
+    told_ready(&place.start(&[]));
+    let pid = i32::try_from(place.pid()).ok().and_then(rustix::process::Pid::from_raw).expect("pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill");
+    harness::eventually("it is dead", || !Path::new(&format!("/proc/{}", pid.as_raw_nonzero())).exists());
+    run(Command::new("umount").arg("-l").arg(&place.mnt));
+    assert_eq!(errno(fs::write(place.mnt.join("unsealed"), "x")), libc::EPERM);
+    told_ready(&place.start(&[]));
+    fs::write(place.mnt.join("f"), "x").expect("the mount takes files");
+    place.unmount();
+    assert!(!is_immutable(&place.mnt), "the flag of a killed daemon stays");
+
+    // An administrator's own flag stays.
+    run(Command::new("chattr").arg("+i").arg(&place.mnt));
+    told_ready(&place.start(&[]));
+    place.unmount();
+    assert!(is_immutable(&place.mnt), "an administrator's flag was taken away");
+    run(Command::new("chattr").arg("-i").arg(&place.mnt));
+
+    // And who wants none has none, and is told.
+    told_ready(&place.start(&["-o", "noguard"]));
+    let status = run(sealctl().arg("--store").arg(&place.store).arg("status"));
+    assert!(status.contains("is not guarded: it is off"), "{status}");
+    let beside = format!("umount '{0}' && touch '{0}/bare' && rm '{0}/bare'", place.mnt.display());
+    run(Command::new("unshare").args(["-m", "sh", "-c", &beside]));
+    place.unmount();
+}
+
+#[test]
+fn a_mount_that_was_aborted_stays_guarded() {
+    let place = Place::new("guard-abort");
+    told_ready(&place.start(&[]));
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    let line = mounts.lines().find(|line| line.split(' ').nth(4) == place.mnt.to_str()).expect("mounted");
+    let device = line.split(' ').nth(2).and_then(|device| device.split_once(':')).expect("device").1;
+    let connections = place.dir.join("connections");
+    fs::create_dir(&connections).expect("folder");
+    let abort =
+        format!("mount -t fusectl none '{0}' && echo 1 > '{0}/{device}/abort'", connections.display());
+    run(Command::new("unshare").args(["-m", "sh", "-c", &abort]));
+    harness::eventually("the daemon has ended", || !Path::new(&format!("/proc/{}", place.pid())).exists());
+    assert!(is_mounted(&place.mnt), "a dead mount");
+    run(Command::new("umount").arg("-l").arg(&place.mnt));
+    assert!(is_immutable(&place.mnt), "beneath a dead mount nothing is guarded");
+    assert_eq!(errno(fs::write(place.mnt.join("unsealed"), "x")), libc::EPERM);
+}
+
+#[track_caller]
+fn told_ready(output: &Output) {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn paths_may_be_relative_to_the_folder_of_the_start() {
+    let place = Place::new("relative");
+    fs::rename(place.store.join("keys/seal"), place.dir.join("seal-key")).expect("rename");
+    let mut command = Command::new("timeout");
+    command.arg("20").arg(sealfs().get_program()).args(["--seal-key", "seal-key", "store", "mnt"]);
+    told_ready(&command.current_dir(&place.dir).stdin(Stdio::null()).output().expect("sealfs"));
+    // The next worker is started by a process that has left the folder.
+    let worker = || {
+        let status =
+            sealctl().args(["--json", "--store"]).arg(&place.store).arg("status").output().expect("sealctl");
+        // One that was just killed may have taken the request.
+        serde_json::from_slice::<serde_json::Value>(&status.stdout).ok()?["pid"].as_i64()
+    };
+    let first = worker().expect("a worker");
+    let pid = i32::try_from(first).ok().and_then(rustix::process::Pid::from_raw).expect("pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill");
+    harness::eventually("another worker", || worker().is_some_and(|pid| pid != first));
+    fs::write(place.mnt.join("f"), "x").expect("write");
+    run(sealctl().args(["seal", "f"]).current_dir(&place.mnt));
+    place.unmount();
+}

@@ -280,3 +280,40 @@ fn a_newer_program_takes_over_under_the_live_mount() {
     mount.stop();
     let _ = fs::remove_dir_all(&dir);
 }
+
+#[test]
+fn workers_that_cannot_start_are_an_error_that_ends() {
+    let mut mount = Mount::new("cannot-start", QUICK);
+    let worker = mount.worker();
+    fs::write(mount.store.join("policy.toml"), "version = 1\nnonsense").expect("policy");
+    let begun = Instant::now();
+    kill(worker);
+    // Whoever asks meanwhile is told that the parent lives, and what of.
+    let ask = |command: &str| {
+        let asked =
+            harness::sealctl().arg("--store").arg(&mount.store).arg(command).output().expect("sealctl");
+        String::from_utf8_lossy(&[asked.stdout, asked.stderr].concat()).into_owned()
+    };
+    // The worker that was killed may still have taken the first request.
+    harness::eventually("the reason is shown", || {
+        ask("status").contains("does not respond: sealfs (process")
+    });
+    let told = ask("status");
+    assert!(told.contains("its worker has ended:") && told.contains("policy.toml"), "{told}");
+    let doctor = ask("doctor");
+    assert!(doctor.contains("fail  daemon: does not respond"), "{doctor}");
+    // Calls that wait for the mount end with it.
+    let waiting = fs::metadata(mount.path("f"));
+    assert!(
+        waiting.is_err() && begun.elapsed() < Duration::from_secs(120),
+        "{waiting:?} {:?}",
+        begun.elapsed()
+    );
+    mount.forget();
+    assert!(!mount.is_mounted());
+    let log = mount.log();
+    assert!(log.contains("workers in a row could not start"), "{log}");
+    fs::write(mount.store.join("policy.toml"), QUICK).expect("policy");
+    mount.start();
+    mount.stop();
+}

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use serde::de::DeserializeOwned;
@@ -17,7 +18,7 @@ use crate::control::protocol::Request;
 use crate::ledger::ReadIndex;
 use crate::model::Timestamp;
 use crate::policy::Policy;
-use crate::store::{Layout, SystemNames, Tree};
+use crate::store::{Layout, StoreLock, SystemNames, Tree};
 
 /// The store's own files, opened for reading.
 pub struct Reading {
@@ -75,10 +76,30 @@ pub fn is_ours(store: &Path) -> Result<bool, Failure> {
     }
 }
 
-/// Connects to the daemon of a store.
+/// How long a worker may take to begin to listen, while another process holds its store: one that takes over needs some
+/// 20 ms.
+const WORKER_BEGINS: Duration = Duration::from_secs(2);
+
+/// Connects to the daemon of a store. Where the store is in use and nobody listens, a worker may be about to.
 pub fn connect(store: &Path) -> Result<Client, ClientError> {
     let owner = std::fs::metadata(store).map_or(0, |meta| meta.uid());
-    Client::connect(store, owner)
+    let asked = Instant::now();
+    loop {
+        match Client::connect(store, owner) {
+            Err(ClientError::NoDaemon(store)) => {
+                // Only its owner can look at the lock.
+                let layout = Layout::open_damaged(&store).ok();
+                let Some(holder) = layout.and_then(|layout| StoreLock::holder(&layout).ok().flatten()) else {
+                    return Err(ClientError::NoDaemon(store));
+                };
+                if asked.elapsed() > WORKER_BEGINS {
+                    return Err(ClientError::NoWorker { store, holder });
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => return other,
+        }
+    }
 }
 
 /// A descriptor of the target that says which file is meant, and can do nothing else with it.

@@ -144,6 +144,11 @@ pub fn store(path: &Path) -> Vec<Check> {
             all.push(Check::poor("daemon", "not running", "start it with 'sealfs STORE MOUNTPOINT'"));
             all.extend(abilities(&layout));
         }
+        Err(ClientError::NoWorker { holder, .. }) => all.push(Check::bad(
+            "daemon",
+            format!("does not respond: {holder}"),
+            "its log, beside the control socket in /run/sealfs or in the journal, has the reason",
+        )),
         Err(error) => all.push(Check::bad("daemon", error.to_string(), "restart it")),
     }
     all

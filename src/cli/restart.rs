@@ -11,6 +11,9 @@ use crate::control::protocol::{Request, StatusView};
 /// How long a new worker may take to be there.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a worker may take to report how it is.
+const ANSWER: Duration = Duration::from_secs(10);
+
 /// Replace the daemon's worker under the live mount: open files stay open
 #[derive(Debug, clap::Args)]
 pub struct Args {}
@@ -48,6 +51,13 @@ pub fn run(_: &Args, cx: &mut Context) -> Result<Exit, Failure> {
 }
 
 fn status(target: &Target) -> Result<StatusView, Failure> {
-    let item = access::ask_store(target, &Request::Status)?.into_iter().next().unwrap_or_default();
+    let ask = || {
+        let mut client = access::connect(&target.store)?;
+        // A worker that is stuck must not keep this command beyond its patience.
+        client.set_patience(ANSWER)?;
+        client.ask(&Request::Status, None)
+    };
+    let items = ask().map_err(|error| Failure::from(error).with_path(&target.shown))?;
+    let item = items.into_iter().next().unwrap_or_default();
     access::parse(item).map_err(|error| Failure::from(error).with_path(&target.shown))
 }

@@ -51,7 +51,7 @@ pub fn of(target: &Target) -> Result<(FileView, Timestamp), Failure> {
     if target.full.is_some() {
         match access::connect(&target.store) {
             Ok(_) => return Ok((access::ask_one(target, &Request::Stat)?, reading.now)),
-            Err(ClientError::NoDaemon(_)) => {}
+            Err(ClientError::NoDaemon(_) | ClientError::NoWorker { .. }) => {}
             Err(error) => return Err(Failure::from(error).with_path(&target.shown)),
         }
     }

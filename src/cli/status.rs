@@ -29,7 +29,10 @@ pub fn run(_: &Args, cx: &mut Context) -> Result<Exit, Failure> {
                 running(&view, cx)?;
             }
         }
-        Err(ClientError::NoDaemon(_)) => stopped(&target.store, cx)?,
+        Err(ClientError::NoDaemon(_)) => stopped(&target.store, "not running", cx)?,
+        Err(ClientError::NoWorker { store, holder }) => {
+            stopped(&store, &format!("does not respond: {holder}"), cx)?;
+        }
         Err(error) => return Err(error.into()),
     }
     Ok(Exit::Done)
@@ -87,14 +90,14 @@ fn counts(sealed: u64, expired: u64, held: u64, bytes: u64) -> String {
     format!("{sealed} retained, {expired} expired, {held} held; {}", size(bytes))
 }
 
-/// Without a daemon its owner still sees what the index says.
-fn stopped(store: &std::path::Path, cx: &mut Context) -> Result<(), Failure> {
+/// Without a daemon that responds its owner still sees what the index says.
+fn stopped(store: &std::path::Path, daemon: &str, cx: &mut Context) -> Result<(), Failure> {
     let shown = store.display().to_string();
     if !access::is_ours(store)? {
         if cx.json {
-            return cx.value(&json!({ "daemon": "not running", "store": shown }));
+            return cx.value(&json!({ "daemon": daemon, "store": shown }));
         }
-        return cx.text(&fields("", &[("daemon", "not running".to_owned()), ("store", shown)]));
+        return cx.text(&fields("", &[("daemon", daemon.to_owned()), ("store", shown)]));
     }
     let reading = Reading::open(store)?;
     let summary = reading.index.summary(reading.now)?;
@@ -103,7 +106,7 @@ fn stopped(store: &std::path::Path, cx: &mut Context) -> Result<(), Failure> {
     let doubted = reading.index.anchor()?.map_or(std::time::Duration::ZERO, |anchor| anchor.doubted);
     if cx.json {
         return cx.value(&json!({
-            "daemon": "not running",
+            "daemon": daemon,
             "store": shown,
             "origin": reading.origin,
             "sealed": summary.sealed,
@@ -122,7 +125,7 @@ fn stopped(store: &std::path::Path, cx: &mut Context) -> Result<(), Failure> {
     cx.text(&fields(
         "",
         &[
-            ("daemon", "not running".to_owned()),
+            ("daemon", daemon.to_owned()),
             ("store", shown),
             ("origin", reading.origin.clone()),
             ("sealed", counts(summary.sealed, summary.expired, summary.held, summary.bytes)),

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -18,6 +19,14 @@ pub enum ClientError {
     /// Nobody listens.
     #[error("no daemon is running for {store}; start it with 'sealfs {store} MOUNTPOINT'", store = .0.display())]
     NoDaemon(PathBuf),
+    /// Nobody listens, but the store is in use.
+    #[error("{store} is in use by {holder}, and nothing there responds; see its log, and try again", store = .store.display())]
+    NoWorker {
+        /// The store.
+        store: PathBuf,
+        /// What the process that holds its lock has written about itself.
+        holder: String,
+    },
     /// The socket is not ours to use.
     #[error("may not talk to the daemon of {store}: {error}; run as its user or as root", store = .0.display(), error = .1)]
     Denied(PathBuf, #[source] io::Error),
@@ -42,7 +51,7 @@ impl ClientError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            ClientError::NoDaemon(_) => 6,
+            ClientError::NoDaemon(_) | ClientError::NoWorker { .. } => 6,
             ClientError::Denied(..) => 4,
             ClientError::Io(_) | ClientError::Protocol(_) => 1,
             ClientError::Refused { code, .. } => *code,
@@ -72,6 +81,14 @@ impl Client {
                 _ => Err(error.into()),
             },
         }
+    }
+
+    /// Has every answer awaited for so long at most.
+    ///
+    /// # Errors
+    /// If the socket cannot be set so.
+    pub fn set_patience(&self, longest: Duration) -> Result<(), ClientError> {
+        Ok(self.stream.set_read_timeout(Some(longest))?)
     }
 
     /// Asks, and collects what comes.

@@ -17,14 +17,8 @@ pub fn start(args: &Args) -> Result<(), StartError> {
     let failed = |what: &str, error: std::io::Error| StartError::failed(format!("{what}: {error}"));
     let program = std::env::current_exe().map_err(|error| failed("own executable", error))?;
     let mut command = Command::new(program);
-    command.arg("--foreground").arg(&args.store).arg(&args.mountpoint);
-    if args.read_only {
-        command.arg("--read-only");
-    }
-    if !args.options.is_empty() {
-        command.arg("-o").arg(args.options.join(","));
-    }
     command
+        .args(args.in_foreground())
         .env(READY_ENV, "1")
         .env(BACKGROUND_ENV, "1")
         .stdin(Stdio::null())

@@ -6,6 +6,7 @@
 //! mount.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -21,12 +22,13 @@ use rustix::io::FdFlags;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use super::args::Options;
+use super::guard::{self, Guarding};
 use super::link::{Link, Message};
 use super::worker::{self, Inherited};
 use super::{Args, StartError, background, mount, serve};
 use crate::crypto;
 use crate::sched;
-use crate::store::Layout;
+use crate::store::{Layout, StoreLock};
 
 /// How long a worker may be silent before it is taken for stuck.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -34,6 +36,9 @@ const SILENCE: Duration = Duration::from_secs(20);
 pub const ASKED: &str = "asked for";
 /// A worker that lived as long has not failed to start.
 const STEADY: Duration = Duration::from_secs(60);
+/// Workers in a row that could not begin, after which the mount is given up: its callers get an error instead of
+/// waiting for ever. With the pauses between them, that is after some 13 seconds.
+const FAILED_STARTS_MAX: u32 = 9;
 /// Longest pause before another worker is tried.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -43,17 +48,25 @@ fn failed(what: impl std::fmt::Display, error: impl std::fmt::Display) -> StartE
 
 struct Keeper {
     program: PathBuf,
+    /// What workers are started with: absolute paths, since this process leaves the folder that it began in.
+    arguments: Vec<OsString>,
     /// This process's own program, also when a newer one stands under its name.
     original: File,
     device: OwnedFd,
     memory: OwnedFd,
-    lock: OwnedFd,
+    lock: StoreLock,
+    /// Of this process, for the text in the lock.
+    who: String,
+    /// Of the folder beneath the mount.
+    guarding: Guarding,
     ghosts: HashMap<u64, OwnedFd>,
     signals: Signals,
     log: PathBuf,
     told_ready: bool,
     restarts: u64,
     why: String,
+    /// What the present worker has said about why it ends.
+    last_words: Option<String>,
 }
 
 /// How a worker ended.
@@ -79,39 +92,43 @@ pub fn run(args: &Args, options: &Options) -> Result<(), StartError> {
         .map_err(|error| failed("memory for takeover", error))?;
     let socket = Layout::socket_of(layout.root(), rustix::process::geteuid().as_raw(), crypto::sha256);
     let signals = Signals::new().map_err(|error| failed("signals", error))?;
-    let device = mount::mount_directly(layout.root(), &mountpoint, options)?;
+    let guarding = Guarding::begin(&mountpoint, options);
+    let mounted = mount::mount_directly(layout.root(), &mountpoint, options);
+    let device = mounted.inspect_err(|_| guarding.lift(&mountpoint))?;
     let mut keeper = Keeper {
         program,
+        arguments: args.in_foreground(),
         original,
         device,
         memory,
-        lock: lock.into(),
+        lock,
+        who,
+        guarding,
         ghosts: HashMap::new(),
         signals,
         log: socket.with_extension("log"),
         told_ready: false,
         restarts: 0,
         why: String::new(),
+        last_words: None,
     };
     let done = keeper.keep();
+    if !matches!(done, Ok(None)) {
+        mount::unmount(&mountpoint);
+    }
+    keeper.guarding.lift(&mountpoint);
     match done {
         Ok(None) => Ok(()),
-        Ok(Some(code)) => {
-            mount::unmount(&mountpoint);
-            // The worker has told its error itself.
-            std::process::exit(code);
-        }
-        Err(error) => {
-            mount::unmount(&mountpoint);
-            Err(error)
-        }
+        // The worker has reported its error itself.
+        Ok(Some(code)) => std::process::exit(code),
+        Err(error) => Err(error),
     }
 }
 
 impl Keeper {
     /// Workers, one after the other. Answers the exit code of one that never began.
     fn keep(&mut self) -> Result<Option<i32>, StartError> {
-        let (mut quick, mut own) = (0u32, false);
+        let (mut quick, mut own, mut failed_starts) = (0u32, false, 0);
         loop {
             let started = Instant::now();
             match self.one_worker(own)? {
@@ -125,6 +142,13 @@ impl Keeper {
                 End::Died { why, was_ready, asked } => {
                     self.restarts += 1;
                     quick = if asked || started.elapsed() > STEADY { 0 } else { quick + 1 };
+                    failed_starts = if was_ready { 0 } else { failed_starts + 1 };
+                    self.lock.describe(&format!("{}; its worker has ended: {why}", self.who));
+                    if failed_starts >= FAILED_STARTS_MAX {
+                        return Err(StartError::failed(format!(
+                            "{failed_starts} workers in a row could not start, the mount is given up; the last one: {why}"
+                        )));
+                    }
                     // A newer program that cannot begin is not tried twice in a row.
                     own = !was_ready && !own;
                     let pause = match quick {
@@ -166,10 +190,11 @@ impl Keeper {
 
     fn start(&self, link: &OwnedFd, own: bool) -> std::io::Result<Child> {
         let inherited = [self.device.as_fd(), self.memory.as_fd(), link.as_fd(), self.lock.as_fd()];
+        let guard = self.guarding.guard.as_ref().map(guard::Guard::as_fd);
         // This process starts nothing but workers, and has no other thread: what it lets be inherited goes nowhere
         // else.
         let handed_on = |flags: FdFlags| -> std::io::Result<()> {
-            for file in inherited.iter().chain([&self.original.as_fd()]) {
+            for file in inherited.iter().chain([&self.original.as_fd()]).chain(&guard) {
                 rustix::io::fcntl_setfd(file, flags)?;
             }
             Ok(())
@@ -182,7 +207,7 @@ impl Keeper {
         };
         let [device, memory, link, lock] = inherited.map(|file| file.as_raw_fd());
         let mut command = Command::new(program);
-        command.args(std::env::args_os().skip(1));
+        command.args(&self.arguments).env(guard::ENV, self.guarding.to_env());
         command
             .env(worker::ENV, Inherited { device, memory, link, lock, parent: std::process::id() }.to_text());
         if let Some(nice) = sched::ordinary_nice() {
@@ -197,6 +222,7 @@ impl Keeper {
     /// Watches a worker until it has ended.
     fn watch(&mut self, worker: &mut Child, link: &Link) -> std::io::Result<End> {
         let (mut ready, mut asked, mut ending) = (false, false, false);
+        self.last_words = None;
         let mut why = None;
         let mut heard = Instant::now();
         loop {
@@ -208,8 +234,10 @@ impl Keeper {
                 } else if !self.told_ready {
                     End::NeverReady(status)
                 } else {
-                    let why =
-                        why.unwrap_or_else(|| if asked { ASKED.to_owned() } else { status.to_string() });
+                    let last_words = self.last_words.take();
+                    let why = why
+                        .or(last_words)
+                        .unwrap_or_else(|| if asked { ASKED.to_owned() } else { status.to_string() });
                     End::Died { why, was_ready: ready, asked }
                 });
             }
@@ -237,6 +265,7 @@ impl Keeper {
             match message {
                 Message::Ready => {
                     *ready = true;
+                    self.lock.describe(&self.who);
                     if !self.told_ready {
                         self.told_ready = true;
                         background::notify_systemd("READY=1");
@@ -246,6 +275,7 @@ impl Keeper {
                     }
                 }
                 Message::Beat | Message::Begin(..) => {}
+                Message::Failed(why) => self.last_words = Some(why),
                 Message::Restart => {
                     *asked = true;
                     kill(worker, rustix::process::Signal::KILL);

@@ -20,6 +20,8 @@ pub enum Message {
     Ready,
     /// Worker: it is not stuck.
     Beat,
+    /// Worker: it ends, and why.
+    Failed(String),
     /// Worker: replace it.
     Restart,
     /// An inode without a name that is open; either way.
@@ -52,6 +54,7 @@ impl Link {
         let (text, descriptor) = match message {
             Message::Ready => ("ready".to_owned(), None),
             Message::Beat => ("beat".to_owned(), None),
+            Message::Failed(why) => (format!("failed {why}"), None),
             Message::Restart => ("restart".to_owned(), None),
             Message::Ghost(ino, file) => (format!("ghost {ino}"), Some(file.as_fd())),
             Message::Gone(ino) => (format!("gone {ino}"), None),
@@ -104,6 +107,7 @@ impl Link {
         let message = match (word, number, file) {
             ("ready", ..) => Message::Ready,
             ("beat", ..) => Message::Beat,
+            ("failed", ..) => Message::Failed(text.strip_prefix("failed ").unwrap_or_default().to_owned()),
             ("restart", ..) => Message::Restart,
             ("ghost", Some(ino), Some(file)) => Message::Ghost(ino, file),
             ("gone", Some(ino), _) => Message::Gone(ino),

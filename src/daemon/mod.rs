@@ -6,6 +6,7 @@ mod about;
 mod args;
 mod background;
 mod exporting;
+mod guard;
 mod handshake;
 mod housekeeping;
 mod keeper;
@@ -57,6 +58,13 @@ pub fn main() -> ExitCode {
             }
             eprintln!("sealfs: {}", one_line(&error.render().to_string()));
             return ExitCode::from(2);
+        }
+    };
+    let args = match args.absolute() {
+        Ok(args) => args,
+        Err(error) => {
+            eprintln!("sealfs: {error}");
+            return ExitCode::from(error.code);
         }
     };
     let done = match args.options() {

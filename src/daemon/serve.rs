@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::about::Daemon;
 use super::args::Options;
+use super::guard::{self, Guarding};
 use super::housekeeping::Housekeeper;
 use super::link::Message;
 use super::worker::{self, Start};
@@ -39,6 +40,8 @@ fn threads() -> usize {
 }
 /// How long a start waits for a daemon of the same store that is unmounted and ending.
 const LAST_SEALS: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long a start waits until the mount is watched.
+const WATCH_BEGINS: std::time::Duration = std::time::Duration::from_secs(1);
 /// `CLOSE_RANGE_CLOEXEC` of linux/close_range.h.
 const CLOSE_RANGE_CLOEXEC: libc::c_int = 4;
 
@@ -73,17 +76,24 @@ pub fn run_alone(args: &Args, options: &Options) -> Result<(), StartError> {
     let mountpoint = mountpoint::check(&args.mountpoint, layout.root(), options)?;
     let who = format!("sealfs (process {}), mounted on {}", std::process::id(), mountpoint.display());
     let _lock = take_lock(&layout, &who)?;
-    serve(args, options, &layout, &mountpoint, None)
+    let guarding = Arc::new(Guarding::begin(&mountpoint, options));
+    let served = serve(args, options, &layout, &mountpoint, None, Arc::clone(&guarding));
+    guarding.lift(&mountpoint);
+    served
 }
 
 /// Serves a mount that the parent process holds, from its beginning or where another worker died.
 pub fn run_worker(args: &Args, options: &Options) -> Result<(), StartError> {
     begin_process()?;
-    let start = worker::inherit().map_err(|error| failed("taking over", error))?;
+    let mut start = worker::inherit().map_err(|error| failed("taking over", error))?;
     let layout = Layout::open(&args.store).map_err(|error| StartError::failed(error.to_string()))?;
     // Checked by the parent; to ask now would ask this process.
     let mountpoint = std::path::absolute(&args.mountpoint).map_err(|error| failed("mount point", error))?;
-    serve(args, options, &layout, &mountpoint, Some(start))
+    let guarding = Arc::new(std::mem::take(&mut start.guarding));
+    let link = Arc::clone(&start.link);
+    serve(args, options, &layout, &mountpoint, Some(start), guarding).inspect_err(|error| {
+        let _ = link.send(&Message::Failed(error.to_string()));
+    })
 }
 
 fn serve(
@@ -92,6 +102,7 @@ fn serve(
     layout: &Layout,
     mountpoint: &Path,
     mut start: Option<Start>,
+    guarding: Arc<Guarding>,
 ) -> Result<(), StartError> {
     // The kernel is told of seals through this, once there is one to be told.
     let kernel = Arc::new(OnceLock::<fuser::Notifier>::new());
@@ -128,7 +139,7 @@ fn serve(
             "live mount taken over"
         );
     }
-    let fallbacks = fallbacks(vfs.parts(), options, takeover);
+    let fallbacks = fallbacks(vfs.parts(), options, takeover, guarding.note.as_deref());
     for fallback in &fallbacks {
         tracing::warn!("{fallback}");
     }
@@ -200,7 +211,7 @@ fn serve(
             background::tell_ready(&socket.with_extension("log"))
         }
     };
-    serve_until_unmounted(session, mountpoint, reload, ready)?;
+    serve_until_unmounted(session, mountpoint, reload, guarding, ready)?;
 
     // Unmounted: nothing new comes in. What is under way is finished, what settles is left marked.
     if start.is_none() {
@@ -431,7 +442,7 @@ fn shake_hands(
     Ok((session, handshake::can_resend(&init)))
 }
 
-fn fallbacks(parts: &Parts, options: &Options, takeover: bool) -> Vec<String> {
+fn fallbacks(parts: &Parts, options: &Options, takeover: bool, unguarded: Option<&str>) -> Vec<String> {
     let mut fallbacks = Vec::new();
     if !takeover {
         let why = if !rustix::process::geteuid().is_root() {
@@ -452,6 +463,11 @@ fn fallbacks(parts: &Parts, options: &Options, takeover: bool) -> Vec<String> {
             "it is off"
         };
         fallbacks.push(format!("no kernel passthrough: {why}; data goes through the daemon, slower"));
+    }
+    if let Some(why) = unguarded {
+        fallbacks.push(format!(
+            "the folder beneath the mount is not guarded: {why}; what is written there while the mount is gone is not sealed"
+        ));
     }
     if !parts.sees_exits {
         fallbacks.push(
@@ -523,16 +539,19 @@ fn serve_until_unmounted(
     session: Session<Adapter>,
     mountpoint: &Path,
     reload: Arc<AtomicBool>,
+    guarding: Arc<Guarding>,
     ready: impl FnOnce() -> std::io::Result<()>,
 ) -> Result<(), StartError> {
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| failed("signals", error))?;
     let (ended, end) = crossbeam_channel::bounded::<End>(2);
-    let by_session = ended.clone();
+    let (by_session, at, lifting) = (ended.clone(), mountpoint.to_owned(), Arc::clone(&guarding));
     spawn("session", move || {
         // And all that it starts to serve.
         sched::ordinary();
         let result = session.run();
+        // Before all else: whoever has unmounted may remove the folder next.
+        lifting.lift(&at);
         let _ = by_session.send(End::Unmounted(result.err().map(|error| error.to_string())));
     })?;
     let handle = signals.handle();
@@ -546,6 +565,7 @@ fn serve_until_unmounted(
             }
         }
     })?;
+    watch_for_unmount(mountpoint, &guarding)?;
     ready().map_err(|error| failed("background", error))?;
     tracing::info!(mountpoint = %mountpoint.display(), "mounted");
     let why = end.recv().map_err(|error| failed("session", error))?;
@@ -562,6 +582,23 @@ fn serve_until_unmounted(
             Ok(())
         }
     }
+}
+
+/// Has the guard of the folder beneath lifted as soon as the mount goes. The mount is served by now, and nobody has been
+/// told that it is live: the look at its root does not make it busy for somebody.
+fn watch_for_unmount(mountpoint: &Path, guarding: &Arc<Guarding>) -> Result<(), StartError> {
+    if guarding.guard.is_none() {
+        return Ok(());
+    }
+    let (watched, guarding) = (mountpoint.to_owned(), Arc::clone(guarding));
+    let (set, watching) = crossbeam_channel::bounded::<()>(1);
+    spawn("guard", move || {
+        if let Err(error) = guard::lift_at_unmount(&watched, &guarding, || drop(set)) {
+            tracing::debug!(%error, "the mount is not watched; its guard is lifted when the session ends");
+        }
+    })?;
+    let _ = watching.recv_timeout(WATCH_BEGINS);
+    Ok(())
 }
 
 enum End {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustix::io::FdFlags;
 
+use super::guard::{self, Guard, Guarding};
 use super::link::{Link, Message};
 use crate::store::{Ghosts, Handover, Live};
 use crate::vfs::Vfs;
@@ -69,6 +70,8 @@ pub struct Start {
     pub restarts: u64,
     /// Why the last one was.
     pub why: String,
+    /// Of the folder beneath the mount.
+    pub guarding: Guarding,
     _lock: OwnedFd,
 }
 
@@ -97,6 +100,13 @@ pub fn inherit() -> io::Result<Start> {
     };
     let (device, lock) = (own(inherited.device)?, own(inherited.lock)?);
     let (memory, link) = (File::from(own(inherited.memory)?), Arc::new(Link::of(own(inherited.link)?)));
+    let guarding = match std::env::var(guard::ENV).unwrap_or_default() {
+        nothing if nothing.is_empty() => Guarding::default(),
+        text => match text.parse() {
+            Ok(number) if number > 2 => Guarding { guard: Some(Guard::of(own(number)?)), note: None },
+            _ => Guarding { guard: None, note: Some(text) },
+        },
+    };
     let mut ghosts = HashMap::new();
     let (restarts, why) = loop {
         match link.receive(true)? {
@@ -107,7 +117,17 @@ pub fn inherit() -> io::Result<Start> {
     };
     let kept = Kept { link: Arc::clone(&link), inos: Mutex::new(ghosts.keys().copied().collect()) };
     let (handover, live) = Handover::take(memory, Box::new(kept))?;
-    Ok(Start { device, live, handover: Arc::new(handover), ghosts, link, restarts, why, _lock: lock })
+    Ok(Start {
+        device,
+        live,
+        handover: Arc::new(handover),
+        ghosts,
+        link,
+        restarts,
+        why,
+        guarding,
+        _lock: lock,
+    })
 }
 
 /// Open inodes without a name, kept by the parent.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use rustix::fs::{FlockOperation, flock};
@@ -27,9 +27,9 @@ pub struct StoreLock {
 }
 
 /// The lock is kept as long as the descriptor, or one inherited of it, is open.
-impl From<StoreLock> for OwnedFd {
-    fn from(lock: StoreLock) -> OwnedFd {
-        lock.file.into()
+impl AsFd for StoreLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 
@@ -51,21 +51,42 @@ impl StoreLock {
             if error != rustix::io::Errno::WOULDBLOCK {
                 return Err(io::Error::from(error).into());
             }
-            let mut holder = String::new();
-            let _ = (&mut file).take(4096).read_to_string(&mut holder);
-            let holder = holder.trim();
-            let holder = if holder.is_empty() { "another process" } else { holder };
-            return Err(LockError::Busy(holder.to_owned()));
+            return Err(LockError::Busy(read_holder(&mut file)));
         }
-        // Over what the last one left, in its block: a full disk has no other. Word is for messages; the lock holds without.
+        let lock = StoreLock { file };
+        lock.describe(who);
+        Ok(lock)
+    }
+
+    /// Writes down who holds the lock and how the holder is, for the messages of others. The lock holds without it.
+    pub fn describe(&self, who: &str) {
+        // Over what was there, in its block: a full disk has no other.
         let line = format!("{who}\n");
-        if let Err(error) =
-            file.write_all_at(line.as_bytes(), 0).and_then(|()| file.set_len(line.len() as u64))
-        {
+        let written = self.file.write_all_at(line.as_bytes(), 0);
+        if let Err(error) = written.and_then(|()| self.file.set_len(line.len() as u64)) {
             tracing::debug!(%error, "who has the store could not be written down");
         }
-        Ok(StoreLock { file })
     }
+
+    /// What the process that holds the lock has written about itself; `None` if nobody holds it.
+    ///
+    /// # Errors
+    /// If the lock file cannot be read.
+    pub fn holder(layout: &Layout) -> io::Result<Option<String>> {
+        let mut file = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(layout.lock())?;
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(None),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(Some(read_holder(&mut file))),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn read_holder(file: &mut File) -> String {
+    let mut text = Vec::new();
+    let _ = file.take(4096).read_to_end(&mut text);
+    let text = String::from_utf8_lossy(&text).trim().replace(char::is_control, " ");
+    if text.is_empty() { "another process".to_owned() } else { text }
 }
 
 #[cfg(test)]
@@ -79,8 +100,12 @@ mod tests {
         drop(StoreLock::take(&layout, "a daemon with a long name").unwrap());
         let lock = StoreLock::take(&layout, "another").unwrap();
         assert_eq!(std::fs::read_to_string(layout.lock()).unwrap(), "another\n");
+        assert_eq!(StoreLock::holder(&layout).unwrap().as_deref(), Some("another"));
         let busy = StoreLock::take(&layout, "a third").unwrap_err();
         assert!(busy.to_string().contains("in use by another"), "{busy}");
+        lock.describe("another; it is not well");
+        assert_eq!(StoreLock::holder(&layout).unwrap().as_deref(), Some("another; it is not well"));
         drop(lock);
+        assert_eq!(StoreLock::holder(&layout).unwrap(), None);
     }
 }
