@@ -17,14 +17,14 @@
 //! | 2 | `ledger` | the single door to truth: index and log entries behind one commit | model, metrics, durable, policy, crypto, clock |
 //! | 2 | `statement` | statements and sidecars rendered from records | model, crypto |
 //! | 2 | `provenance` | what the kernel says of the writer | model, mounts, sched, crypto |
-//! | 3 | `recovery` | an index made again from log and tree; backup and restore | model, durable, crypto, clock, store, ledger, statement |
+//! | 3 | `recovery` | an index made again from log and tree, or compared with it; backup and restore | model, durable, crypto, clock, store, ledger, statement |
 //! | 3 | `seal` | the pipeline, from last close to committed; changes of retention | model, metrics, sched, durable, policy, crypto, clock, store, ledger, statement, provenance |
 //! | 4 | `verify` | read-only: is this file, this store what it says? | model, policy, crypto, clock, store, ledger, statement, recovery, seal |
 //! | 4 | `vfs` | the semantics of each operation, without FUSE types | model, durable, policy, crypto, clock, store, ledger, statement, provenance, seal |
 //! | 5 | `control` | socket, protocol, who may ask what | model, metrics, policy, crypto, store, ledger, seal, vfs |
 //! | 5 | `fuse` | thin adapter over `fuser` | model, metrics, policy, store, vfs |
 //! | 6 | `cli` | arguments, rendering, exit codes; one file a command | model, mounts, durable, policy, crypto, clock, store, ledger, statement, provenance, recovery, seal, verify, control |
-//! | 6 | `daemon` | composition root: arguments, threads, signals, wiring | model, mounts, metrics, sched, policy, crypto, clock, store, ledger, provenance, seal, vfs, control, fuse |
+//! | 6 | `daemon` | composition root: arguments, threads, signals, wiring | model, mounts, metrics, sched, policy, crypto, clock, store, ledger, provenance, recovery, seal, vfs, control, fuse |
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo))]
 
 pub mod cli;

@@ -373,6 +373,7 @@ fn a_lost_index_is_made_again_row_for_row() {
     let (store, filling) = filled();
     let record = filling.seal("again", "1\n", "1s", RetentionMode::Governance);
     filling.pass("1h");
+    filling.compare();
     let mut batch = filling.index.batch(&filling.clock).unwrap();
     let proven = batch.prove(&record.path, record.log_index, &sealed_store::Trusting).unwrap();
     let permit = proven.permit_removal().unwrap();

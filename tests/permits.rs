@@ -41,6 +41,7 @@ fn an_older_request_never_shortens_what_a_newer_one_extended() {
     let store = Store::made();
     let filling = Filling::of(&store);
     let keys = keys(&store, &filling);
+    filling.compare();
     let retention = Retention { index: &filling.index, clock: &filling.clock, keys: &keys, origin: ORIGIN };
     let policy = "version = 1\n[defaults]\nretention = \"30d\"\nmax = \"3650d\"\n";
     let policy = Policy::parse(policy, "policy.toml", &SystemNames::default()).unwrap();

@@ -9,7 +9,9 @@ use super::access::Reading;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::render::{count, minute, size};
+use crate::ledger::{check_rollback, log_keys};
 use crate::model::RelPath;
+use crate::recovery::compare;
 use crate::store::{self, LockError, StoreLock};
 
 /// Remove a store in which nothing is retained or held, with everything in it
@@ -18,6 +20,24 @@ pub struct Args {
     /// The store
     #[arg(value_hint = clap::ValueHint::DirPath)]
     path: PathBuf,
+}
+
+/// That nothing is retained, the index says; and it must be what the log says. A tree that is empty needs no proof.
+fn check_index(reading: &Reading, shown: &str) -> Result<(), Failure> {
+    let files = fs::read_dir(reading.layout.tree()).is_ok_and(|mut entries| entries.next().is_some());
+    if !files {
+        return Ok(());
+    }
+    let checkpoint = check_rollback(&reading.index, &reading.origin, &log_keys(&reading.layout.keys()))?;
+    let checkpoint = checkpoint.as_ref().map(|(checkpoint, _)| checkpoint);
+    let found = compare(&reading.index, checkpoint, &|_, _| true)?;
+    let what = match (&found.whole, found.paths.first_key_value()) {
+        (Some(whole), _) => whole.clone(),
+        (None, Some((path, what))) => format!("{path}: {what}"),
+        (None, None) => return Ok(()),
+    };
+    let what = format!("index.db is not what the log says ({what}); 'sealctl rebuild' makes it anew");
+    Err(Failure::about(shown, Exit::Refused, what))
 }
 
 /// Does it. Interrupted, it leaves a store that can be destroyed again: the index, which tells that nothing is
@@ -47,6 +67,7 @@ pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
         ));
     }
     let tree = reading.layout.tree();
+    check_index(&reading, &shown)?;
     let index = reading.layout.index();
     drop(reading);
     let mut removed = Removed::default();

@@ -112,6 +112,7 @@ pub fn in_words(entry: &Value) -> String {
             entry["wallSeconds"], entry["believedSeconds"], entry["doubtedSeconds"]
         ),
         "clock-accepted" => format!("{} s accepted{by}", entry["seconds"]),
+        "index-differs" => format!("index.db found edited: {}", text("found")),
         "altered" => format!("backing file found altered: {}", text("found")),
         _ => entry.to_string(),
     };

@@ -38,6 +38,7 @@ pub(super) fn refused(code: u8, message: impl Into<String>) -> Refused {
 impl From<Fault> for Refused {
     fn from(fault: Fault) -> Self {
         match fault {
+            Fault::Comparing(_) => NotProven::Comparing.into(),
             Fault::Stale | Fault::NotFound => refused(NOT_SEALED, "no such file in the mount"),
             other => refused(FAILED, other.to_string()),
         }
@@ -55,7 +56,7 @@ impl From<NotProven> for Refused {
         match why {
             NotProven::Gone => refused(NOT_SEALED, why.to_string()),
             NotProven::Ledger(error) => error.into(),
-            NotProven::Differs(_) => refused(REFUSED, why.to_string()),
+            NotProven::Differs(_) | NotProven::Comparing => refused(REFUSED, why.to_string()),
         }
     }
 }
@@ -78,6 +79,9 @@ pub struct Asked<'a> {
     /// Whether who asks has gone.
     pub gone: &'a dyn Fn() -> bool,
 }
+
+/// How long a change waits for the comparison of the index with the log.
+const COMPARED: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether somebody who waits is still there.
 const LOOK: Duration = Duration::from_millis(500);
@@ -103,6 +107,10 @@ impl Asked<'_> {
             request,
             Request::Retain { .. } | Request::Hold { .. } | Request::Purge { dry_run: false }
         );
+        if changes {
+            // After a start; who asks here holds nobody up.
+            let _ = self.vfs.parts().index.belief().wait(COMPARED);
+        }
         let done = self.done(request, send);
         if changes {
             self.vfs.wait_for_caches();

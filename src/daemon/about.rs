@@ -64,6 +64,7 @@ impl About for Daemon {
         {
             warnings.push(format!("backing files found ALTERED: {}", altered.join(", ")));
         }
+        warnings.extend(of_index(&parts.index));
         let (held, whole) = parts.reserve.held();
         if held < whole && !parts.read_only {
             warnings.push(format!(
@@ -144,4 +145,26 @@ impl About for Daemon {
         }
         *device
     }
+}
+
+/// What is to be said of the index: that it is not what the log says, or not known yet to be.
+fn of_index(index: &crate::ledger::Index) -> Vec<String> {
+    let found = index.belief().found();
+    let mut warnings = Vec::new();
+    if let Some((seen, of)) = index.belief().under_way() {
+        warnings.push(format!(
+            "index.db is being compared with the log ({seen} of {of} entries): until then nothing sealed can be removed, \
+             and no retention changed"
+        ));
+    }
+    let mend = "'sealctl verify --all' lists what differs; stop sealfs and run 'sealctl rebuild'";
+    if let Some(whole) = &found.whole {
+        warnings.push(format!("index.db was EDITED, nothing sealed is removed: {whole}; {mend}"));
+    } else if !found.paths.is_empty() {
+        let count = found.paths.len();
+        warnings.push(format!(
+            "index.db was EDITED at {count} path(s), which are neither read nor removed; {mend}"
+        ));
+    }
+    warnings
 }

@@ -5,6 +5,7 @@
 mod about;
 mod args;
 mod background;
+mod comparing;
 mod exporting;
 mod guard;
 mod handshake;

@@ -77,6 +77,10 @@ pub fn adopt(
         if meta.ino != ino || index.read().find(&found.path).is_ok_and(|record| record.is_some()) {
             continue;
         }
+        // Its row is gone, its seal is in the log: it stays frozen.
+        if index.belief().differs(&found.path).is_some() {
+            continue;
+        }
         if kind == ArtifactKind::File
             && !read_only
             && let Ok(file) = tree.open_path(&found.path)

@@ -13,6 +13,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::about::Daemon;
 use super::args::Options;
+
+use super::comparing::Comparing;
 use super::guard::{self, Guarding};
 use super::housekeeping::Housekeeper;
 use super::link::Message;
@@ -42,6 +44,8 @@ fn threads() -> usize {
 const LAST_SEALS: std::time::Duration = std::time::Duration::from_secs(10);
 /// How long a start waits until the mount is watched.
 const WATCH_BEGINS: std::time::Duration = std::time::Duration::from_secs(1);
+/// How long a start waits for the comparison of the index with the log, before it mounts.
+const COMPARED_FIRST: std::time::Duration = std::time::Duration::from_millis(200);
 /// `CLOSE_RANGE_CLOEXEC` of linux/close_range.h.
 const CLOSE_RANGE_CLOEXEC: libc::c_int = 4;
 
@@ -219,6 +223,7 @@ fn serve(
     }
     let _ = std::fs::remove_file(&socket);
     stopped.store(true, Ordering::Release);
+    vfs.parts().index.belief().stop();
     let _ = keeper.join();
     vfs.parts().pipeline.release_flushed();
     vfs.parts().pipeline.stop();
@@ -339,6 +344,18 @@ fn build(
 
     let tree = Arc::new(tree);
     let (clock, policy, keys) = (Arc::new(clock), Arc::new(Current::new(policy)), Arc::new(keys));
+    let comparing = Comparing {
+        index: Arc::clone(&index),
+        clock: Arc::clone(&clock),
+        origin: origin.to_string(),
+        keys: layout.keys(),
+        read_only: options.read_only,
+    };
+    comparing.start()?;
+    if start.as_ref().is_none_or(|start| start.live.is_new()) {
+        // Of a small store, it is done before anybody can ask for anything.
+        let _ = index.belief().wait(COMPARED_FIRST);
+    }
     let to_next = start.as_ref().map(|start| Arc::clone(&start.handover));
     let lost = Box::new(move |ino| {
         if let Some(handover) = &to_next {

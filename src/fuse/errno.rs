@@ -8,7 +8,7 @@ use crate::vfs::Fault;
 /// The errno of a fault. No arm for "the rest": a new fault must choose.
 pub fn of(fault: &Fault) -> Errno {
     match fault {
-        Fault::Refused(RefusalErrno::Eperm) | Fault::NotPermitted => Errno::EPERM,
+        Fault::Refused(RefusalErrno::Eperm) | Fault::NotPermitted | Fault::Comparing(_) => Errno::EPERM,
         Fault::Refused(RefusalErrno::Erofs) | Fault::ReadOnly => Errno::EROFS,
         Fault::Refused(RefusalErrno::Eacces) | Fault::Denied => Errno::EACCES,
         Fault::NotFound => Errno::ENOENT,

@@ -105,6 +105,7 @@ fn effect(
             }
         }
         Change::Symlink { .. }
+        | Change::IndexDiffers { .. }
         | Change::Policy { .. }
         | Change::ClockGap { .. }
         | Change::ClockAccepted { .. } => {}

@@ -2,7 +2,6 @@
 
 use parking_lot::MutexGuard;
 
-use super::LedgerError;
 use super::apply::{self, Backing};
 use super::entry::{Change, Entry};
 use super::index::{
@@ -10,6 +9,7 @@ use super::index::{
 };
 use super::log::Edge;
 use super::sealed::{Sealed, StatementDigests};
+use super::{Belief, LedgerError};
 use crate::clock::{Anchor, Clock};
 use crate::metrics::COUNTERS;
 use crate::model::{FileTime, RelPath, SealRecord, Timestamp};
@@ -59,8 +59,19 @@ impl Index {
     /// # Errors
     /// If SQLite fails.
     pub fn batch(&self, clock: &Clock) -> Result<Batch<'_>, LedgerError> {
-        let state = self.writer();
+        let mut state = self.writer();
         state.connection.execute_batch("BEGIN IMMEDIATE")?;
+        match state.written_by_another() {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::warn!("another process has written to index.db: it is compared with the log again");
+                self.belief().doubt();
+            }
+            Err(error) => {
+                let _ = state.connection.execute_batch("ROLLBACK");
+                return Err(error.into());
+            }
+        }
         let anchor = clock.anchor();
         let edge = state.edge.clone();
         let mut batch = Batch {
@@ -100,6 +111,10 @@ impl Index {
 impl Batch<'_> {
     pub(super) fn writer(&mut self) -> Writer<'_> {
         Writer::new(&self.state.connection, &mut self.known)
+    }
+
+    pub(super) fn belief(&self) -> &Belief {
+        self.index.belief()
     }
 
     pub(super) fn readers(&self) -> &ReadIndex {

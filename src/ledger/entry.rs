@@ -185,6 +185,14 @@ pub enum Change {
         /// What was found, in words.
         found: String,
     },
+    /// The index was found not to be what the log says: somebody has edited it.
+    IndexDiffers {
+        /// At this path; left out where nothing in it can be believed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<RelPath>,
+        /// What was found, in words.
+        found: String,
+    },
     /// A policy came into force.
     Policy {
         /// SHA-256 of its text.
@@ -340,6 +348,7 @@ impl Entry {
             | Change::Ended { path, .. }
             | Change::Altered { path, .. }
             | Change::Symlink { path, .. } => Some(path),
+            Change::IndexDiffers { path, .. } => path.as_ref(),
             Change::Store { .. }
             | Change::Policy { .. }
             | Change::KeyMade { .. }

@@ -70,7 +70,9 @@ fn changes() -> Vec<Change> {
         Change::Ended { path: path.clone(), seal, how: Ending::Renamed(path.clone()), by },
         Change::Symlink { path: path.clone(), target: None, by },
         Change::Symlink { path: path.clone(), target: Some("t".to_owned()), by },
-        Change::Altered { path, seal, found: "missing".to_owned() },
+        Change::Altered { path: path.clone(), seal, found: "missing".to_owned() },
+        Change::IndexDiffers { path: Some(path), found: "retention".to_owned() },
+        Change::IndexDiffers { path: None, found: "keys".to_owned() },
         Change::Policy { sha256: sha256(b"p") },
         Change::KeyMade { role: KeyRole::Log, key: "k".to_owned() },
         Change::KeyRotated {

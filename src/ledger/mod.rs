@@ -9,6 +9,7 @@
 
 mod apply;
 mod batch;
+mod belief;
 mod entry;
 mod export;
 mod files;
@@ -17,13 +18,14 @@ pub mod log;
 mod log_keys;
 mod proven;
 mod replay;
-mod rules;
+pub mod rules;
 mod sealed;
 mod signature;
 mod tree;
 
 pub use apply::Backing;
 pub use batch::{Batch, Committed, NewSeal};
+pub use belief::{Belief, Differences};
 pub use entry::{
     Actor, Change, ENTRY_MAX, Ending, Entry, EntryRow, KeyRole, ROTATION_TYPE, SignedStatement,
     rotation_payload,

@@ -32,6 +32,12 @@ pub enum NotProven {
     /// It does not stand any more.
     #[error("this seal does not stand any more; look at the file again")]
     Gone,
+    /// The index is not compared with the log yet.
+    #[error(
+        "index.db is being compared with the log, after a start or after another process has written to it; try again \
+         when 'sealctl status' says no more of it"
+    )]
+    Comparing,
     /// The index says what was not signed.
     #[error(
         "index.db is not what was signed: {0}; nothing is changed before 'sealctl rebuild' has made it anew"
@@ -62,6 +68,15 @@ impl<'a> Batch<'a> {
         seal: u64,
         vouch: &dyn Vouch,
     ) -> Result<Proven<'b, 'a>, NotProven> {
+        if self.belief().under_way().is_some() {
+            return Err(NotProven::Comparing);
+        }
+        if let Some(what) = self.belief().differs(path) {
+            return Err(differs(path, &what));
+        }
+        if let Some(what) = self.belief().wholly() {
+            return Err(NotProven::Differs(what));
+        }
         let found = self.writer().find(path).map_err(LedgerError::from)?;
         let record = found.filter(|record| record.log_index == seal).ok_or(NotProven::Gone)?;
         vouch.seal(&record).map_err(|what| differs(path, &what))?;

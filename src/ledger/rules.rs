@@ -3,6 +3,9 @@
 use crate::model::{RetentionMode, Timestamp};
 
 /// Retention only ever ends later by an extension.
+///
+/// # Errors
+/// What is wrong, in words.
 pub fn extended(current: Timestamp, until: Timestamp) -> Result<(), String> {
     if until > current {
         return Ok(());
@@ -11,6 +14,9 @@ pub fn extended(current: Timestamp, until: Timestamp) -> Result<(), String> {
 }
 
 /// Retention ends earlier only under governance, and with a reason.
+///
+/// # Errors
+/// What is wrong, in words.
 pub fn shortened(
     mode: RetentionMode,
     current: Timestamp,
@@ -30,16 +36,25 @@ pub fn shortened(
 }
 
 /// A hold is placed where it does not stand.
+///
+/// # Errors
+/// What is wrong, in words.
 pub fn held(stands: bool, name: &str) -> Result<(), String> {
     if stands { Err(format!("the hold {name:?} stands already")) } else { Ok(()) }
 }
 
 /// A hold is removed where it stands.
+///
+/// # Errors
+/// What is wrong, in words.
 pub fn released(stands: bool, name: &str) -> Result<(), String> {
     if stands { Ok(()) } else { Err(format!("no hold {name:?} stands")) }
 }
 
 /// A seal ends only after its retention, and without holds.
+///
+/// # Errors
+/// What is wrong, in words.
 pub fn ended(until: Timestamp, holds: usize, at: Timestamp) -> Result<(), String> {
     if until > at {
         return Err(format!("a seal that is retained until {until} cannot end at {at}"));

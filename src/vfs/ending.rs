@@ -59,7 +59,8 @@ impl Vfs {
             NotEnded::Retained(path, refusal) => self.refuse(caller, &path, operation, refusal.to_string()),
             NotEnded::NotProven(_, NotProven::Gone) => Fault::Stale,
             NotEnded::NotProven(_, NotProven::Ledger(error)) => Fault::Index(error),
-            NotEnded::NotProven(path, why) => {
+            NotEnded::NotProven(path, NotProven::Comparing) => Fault::Comparing(path),
+            NotEnded::NotProven(path, why @ NotProven::Differs(_)) => {
                 tracing::error!(%path, "its removal is refused: {why}");
                 self.refuse(caller, &path, operation, why.to_string())
             }

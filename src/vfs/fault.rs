@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::ledger::LedgerError;
-use crate::model::NameError;
+use crate::model::{NameError, RelPath};
 use crate::policy::RefusalErrno;
 
 /// Why an operation was not done. Nothing has then changed.
@@ -52,8 +52,11 @@ pub enum Fault {
     #[error("bad handle")]
     BadHandle,
     /// The backing file is not what was sealed.
-    #[error("the backing file was altered")]
+    #[error("the backing file, or its row in index.db, was altered")]
     Altered,
+    /// The index is still compared with the log, which this has to wait for.
+    #[error("index.db is being compared with the log; try again soon")]
+    Comparing(RelPath),
     /// The index failed.
     #[error("index: {0}")]
     Index(#[from] LedgerError),

@@ -5,6 +5,7 @@
 //! callback ([`Done`]) and answer later; those that hold a folder's lock in the kernel never wait.
 
 mod attr;
+mod compared;
 mod copy;
 mod data;
 mod dirs;

@@ -11,11 +11,7 @@ use crate::seal::Observed;
 use crate::store::{self, EntryKind, ROOT};
 
 impl Vfs {
-    /// Removes a file's or symbolic link's name.
-    ///
-    /// # Errors
-    /// Refused while it is retained; nothing has then changed.
-    pub fn unlink(&self, caller: Caller, parent: u64, name: &OsStr) -> Result<(), Fault> {
+    pub(super) fn unlink_now(&self, caller: Caller, parent: u64, name: &OsStr) -> Result<(), Fault> {
         self.changeable_tree()?;
         let name = check_name(name)?;
         if special::is_special(parent) {

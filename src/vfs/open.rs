@@ -280,7 +280,9 @@ impl Vfs {
             Standing::Sealed(record) => {
                 drop(still);
                 return if write {
-                    done(self.open_sealed_for_writing(caller, &record, &found, flags));
+                    done(self.once_compared(caller, "open for writing", || {
+                        self.open_sealed_for_writing(caller, &record, &found, flags)
+                    }));
                 } else {
                     self.open_sealed(caller, *record, unsettled, &found, done);
                 };

@@ -52,7 +52,9 @@ impl Vfs {
                     Ok(ended) => going.push(ended),
                     // Extended, held or rewritten meanwhile: it stays.
                     Err(NotEnded::Retained(..) | NotEnded::NotProven(_, NotProven::Gone)) => {}
-                    Err(NotEnded::NotProven(_, NotProven::Ledger(error))) => return Err(error.into()),
+                    Err(why @ NotEnded::NotProven(_, NotProven::Ledger(_) | NotProven::Comparing)) => {
+                        return Err(why);
+                    }
                     Err(NotEnded::NotProven(path, why)) => {
                         tracing::error!(%path, "expired, and not removed: {why}");
                     }
@@ -62,6 +64,7 @@ impl Vfs {
         });
         let going = going.map_err(|why| match why {
             NotEnded::NotProven(_, NotProven::Ledger(error)) => Fault::Index(error),
+            NotEnded::NotProven(path, NotProven::Comparing) => Fault::Comparing(path),
             NotEnded::Retained(..) | NotEnded::NotProven(..) => Fault::Stale,
         })?;
         for record in &going {

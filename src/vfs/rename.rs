@@ -22,11 +22,7 @@ enum Moving {
 }
 
 impl Vfs {
-    /// Renames a file, symbolic link or folder; `replace`: an existing name may go.
-    ///
-    /// # Errors
-    /// Refused if anything it moves or replaces is retained; nothing has then changed.
-    pub fn rename(
+    pub(super) fn rename_now(
         &self,
         caller: Caller,
         parent: u64,
@@ -150,6 +146,7 @@ impl Vfs {
                 return Err(self.refuse(caller, path, "rename", reason));
             }
         }
+        self.check_rows_below(caller, path)?;
         let now = self.parts.clock.now();
         if let Some(record) = self.parts.index.read().retained_below(path, now)? {
             let reason = format!("{} in it is retained until {}", record.path, record.retain_until);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Caller, Fault, Vfs, renumber};
 use crate::model::{ArtifactKind, RelPath, SealRecord, State};
+use crate::policy::Symlinks;
 use crate::seal::Life;
 use crate::store::{self, EntryKind, Meta};
 
@@ -25,6 +26,9 @@ pub(super) struct Found {
     pub path: RelPath,
     pub meta: Meta,
 }
+
+/// How long a look at a file waits for the comparison of the index with the log.
+const COMPARED: std::time::Duration = std::time::Duration::from_millis(500);
 
 impl Found {
     /// Keeps the inode when its name goes; see [`crate::store::Places::unlinked`].
@@ -59,6 +63,9 @@ impl Vfs {
         path: &RelPath,
         operation: &'static str,
     ) -> Result<(), Fault> {
+        if self.parts.index.belief().differs(path).is_some() {
+            return Err(Fault::Altered);
+        }
         if !self.parts.index.has(path)? {
             return Ok(());
         }
@@ -74,6 +81,9 @@ impl Vfs {
     /// Nothing is found at a path: that must be so in the index too. A sealed file whose backing file is
     /// missing has been altered on the raw disk; that is logged once and told as `EIO`.
     pub(super) fn check_absent(&self, path: &RelPath) -> Result<(), Fault> {
+        if self.parts.index.belief().differs(path).is_some() {
+            return Err(Fault::Altered);
+        }
         if !self.parts.index.has(path)? {
             return Ok(());
         }
@@ -98,6 +108,10 @@ impl Vfs {
             EntryKind::Symlink => ArtifactKind::Symlink,
             EntryKind::Dir | EntryKind::Other => return Ok(Standing::Free),
         };
+        let belief = self.parts.index.belief();
+        if belief.differs(path).is_some() {
+            return Err(Fault::Altered);
+        }
         if let Some(life) = self.lives().get(meta.ino) {
             // A life that has just ended is in the index.
             if !life.lock().over {
@@ -108,9 +122,34 @@ impl Vfs {
             return Ok(Standing::Sealed(Box::new(record)));
         }
         if kind == ArtifactKind::Symlink {
+            // Where links are sealed, one without a row may be a seal whose row is gone.
+            if self.parts.policy.get().decide(path).symlinks == Symlinks::Seal {
+                self.check_no_seal(path, true)?;
+            }
             return Ok(Standing::Free);
         }
+        let flagged = self.parts.tree.open_path(path).is_ok_and(store::is_immutable);
+        self.check_no_seal(path, flagged || !self.parts.abilities.immutable)?;
         Ok(Standing::Unsealed(self.adopt_unknown(path, meta)))
+    }
+
+    /// A file that nobody knows may be one whose row is gone from the index. If the log has its seal, it stays as it is.
+    /// If not, a crash came before the commit, or after the seal's end. Until the index is compared with the log that
+    /// cannot be told; it is waited for if the file looks `frozen`: one without the flag is root's to take anyway.
+    fn check_no_seal(&self, path: &RelPath, frozen: bool) -> Result<(), Fault> {
+        let belief = self.parts.index.belief();
+        self.parts.index.look_for_others(true)?;
+        if !belief.wait(COMPARED) && frozen {
+            return Err(Fault::Comparing(path.clone()));
+        }
+        if !frozen && belief.differs(path).is_none() {
+            return Ok(());
+        }
+        if belief.differs(path).is_some() || belief.wholly().is_some() {
+            tracing::error!(%path, "a seal of the log has no row in the index: it stays as it is");
+            return Err(Fault::Altered);
+        }
+        Ok(())
     }
 
     fn adopt_unknown(&self, path: &RelPath, meta: &Meta) -> Arc<Life> {
@@ -118,7 +157,7 @@ impl Vfs {
             && let Ok(file) = self.parts.tree.open_path(path)
             && store::is_immutable(&file)
         {
-            // Frozen by a seal that was never committed.
+            // Frozen by a seal that was never committed, or that has ended: see `check_no_seal`.
             let _ = store::set_immutable(&file, false);
         }
         if meta.size > 0 {

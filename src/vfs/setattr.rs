@@ -34,6 +34,10 @@ impl Vfs {
     /// # Errors
     /// Refused if it is sealed and something would change; nothing has then changed.
     pub fn setattr(&self, caller: Caller, ino: u64, changes: &Changes) -> Result<Attr, Fault> {
+        self.once_compared(caller, "setattr", || self.setattr_now(caller, ino, changes))
+    }
+
+    fn setattr_now(&self, caller: Caller, ino: u64, changes: &Changes) -> Result<Attr, Fault> {
         self.changeable_tree()?;
         if special::is_special(ino) || sidecar::parse_number(ino).is_some() {
             let base = sidecar::parse_number(ino).and_then(|(base, _)| self.parts.places.path(base));
@@ -154,6 +158,7 @@ impl Vfs {
             .map_err(|error| match error {
                 RetainError::NotProven(NotProven::Ledger(error)) => Fault::Index(error),
                 RetainError::NotProven(NotProven::Gone) => Fault::Stale,
+                RetainError::NotProven(NotProven::Comparing) => Fault::Comparing(record.path.clone()),
                 refused => self.refuse(caller, &record.path, "setattr", refused.to_string()),
             })?;
         self.retention_changed(record);

@@ -175,18 +175,53 @@ fn rows(table: &mut Table, base: &Base) {
     let copy = base.copy("store");
     fs::remove_file(copy.store.join("index.db")).expect("unlink");
     table.add("index: deleted", WHO, copy.not_started("index"));
-    table.add("index: shortened, the file removed through the mount", WHO, shortened_and_removed(base));
+    edited_and_removed(table, base);
     table.add("index: the clock's row set forward, the file removed", WHO, clock_row(base));
 }
 
-/// The daemon believes the row, and lets the file go: the log then shows an end before its time.
-fn shortened_and_removed(base: &Base) -> Seen {
-    let copy = base.copy("store");
-    copy.sql("update artifact set retain_until = 0 where name = 'f'");
-    let removed = copy.while_mounted(|mnt| fs::remove_file(mnt.join("f")));
-    match removed {
-        Err(error) => refused::<()>(&[libc::EPERM, libc::EIO], Err(error)),
-        Ok(()) => copy.noticed(&ALL, "f"),
+/// An edited index frees nothing: who had it edited, and then tries to remove the file.
+fn edited_and_removed(table: &mut Table, base: &Base) {
+    let of_f = "(select id from artifact where name = 'f')";
+    let edits = [
+        ("shortened", "f", "update artifact set retain_until = 0 where name = 'f'".to_owned()),
+        (
+            "an extension taken back",
+            "f",
+            format!(
+                "delete from line where artifact = {of_f}; update artifact set retain_until = retain_sealed"
+            ),
+        ),
+        (
+            "its row deleted",
+            "f",
+            format!("delete from line where artifact = {of_f}; delete from artifact where id = {of_f}"),
+        ),
+        ("its row ended", "f", "update artifact set live = 0 where name = 'f'".to_owned()),
+        (
+            "a hold deleted",
+            "held",
+            "delete from hold; delete from line; update artifact set holds = 0, retain_until = 0".to_owned(),
+        ),
+    ];
+    for (what, name, edit) in edits {
+        let edit = format!("pragma foreign_keys = off; {edit}");
+        let remove = |mnt: &Path| refused(&[libc::EPERM, libc::EIO], fs::remove_file(mnt.join(name)));
+        let told = |copy: &Copy| {
+            let status = String::from_utf8_lossy(&copy.ctl(&["status"]).stdout).into_owned();
+            check(status.contains("EDITED"), "status tells nothing")
+        };
+        let copy = base.copy("store");
+        copy.sql(&edit);
+        let seen = copy.while_mounted(|mnt| remove(mnt).and_then(|seen| told(&copy).map(|_| seen)));
+        table.add(&format!("index: {what} while the daemon is down, the file removed"), WHO, seen);
+        let copy = base.copy("store");
+        let seen = copy.while_mounted(|mnt| {
+            copy.sql(&edit);
+            let removed = remove(mnt);
+            eventually("status tells", || told(&copy).is_ok());
+            removed
+        });
+        table.add(&format!("index: {what} beneath the daemon, the file removed"), WHO, seen);
     }
 }
 

@@ -18,6 +18,7 @@ mod handles;
 mod ledger;
 mod load;
 mod names;
+mod races;
 mod scene;
 mod sidecars;
 
@@ -28,7 +29,7 @@ use scene::{Row, Table};
 type Family = (&'static str, fn(&mut Table));
 
 /// Each family with its function; they share nothing and run side by side.
-const FAMILIES: [Family; 14] = [
+const FAMILIES: [Family; 15] = [
     ("descriptors", descriptors::attacks),
     ("content", content::attacks),
     ("names", names::attacks),
@@ -43,6 +44,7 @@ const FAMILIES: [Family; 14] = [
     ("open", load::open),
     ("crowds", crowds::attacks),
     ("control", control::attacks),
+    ("races", races::attacks),
 ];
 
 fn print(rows: &[Row]) {

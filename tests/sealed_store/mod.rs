@@ -254,8 +254,22 @@ impl Filling {
         self.exporter.export(&self.log_key).unwrap();
     }
 
+    /// Compares the index with its log, as the daemon does before anything sealed is changed.
+    pub fn compare(&self) {
+        let belief = self.index.belief();
+        while belief.under_way().is_some() {
+            let number = belief.next().unwrap();
+            let keys = [self.log_key.public()];
+            let checkpoint = sealfs::ledger::check_rollback(self.index.read(), ORIGIN, &keys).unwrap();
+            let checkpoint = checkpoint.as_ref().map(|(checkpoint, _)| checkpoint);
+            let found = sealfs::recovery::compare(self.index.read(), checkpoint, &|_, _| true).unwrap();
+            self.index.compared(number, found);
+        }
+    }
+
     /// Extends, shortens, holds or releases.
     pub fn change(&self, record: &SealRecord, change: &RetentionChange<'_>) {
+        self.compare();
         let mut batch = self.index.batch(&self.clock).unwrap();
         let proven = batch.prove(&record.path, record.log_index, &Trusting).unwrap();
         let text = change_statement(record, ORIGIN, proven.next_index(), proven.now(), change).unwrap();

@@ -17,8 +17,8 @@ pub(super) use rusqlite::Connection;
 use rusqlite::OpenFlags;
 use rusqlite_migration::{M, Migrations};
 
-use super::LedgerError;
 use super::log::Edge;
+use super::{Belief, Differences, LedgerError};
 use crate::metrics::COUNTERS;
 use crate::model::RelPath;
 use names::Names;
@@ -71,6 +71,21 @@ const BUSY: Duration = Duration::from_secs(10);
 pub(super) struct WriterState {
     pub connection: Connection,
     pub edge: Edge,
+    /// `PRAGMA data_version` when it was last looked at: another number says that another process has written.
+    version: i64,
+}
+
+impl WriterState {
+    /// Whether another connection has written since this was last asked. Inside of a transaction: whether it had,
+    /// before that began.
+    pub fn written_by_another(&mut self) -> Result<bool, SqliteError> {
+        let version = data_version(&self.connection)?;
+        Ok(std::mem::replace(&mut self.version, version) != version)
+    }
+}
+
+fn data_version(connection: &Connection) -> Result<i64, SqliteError> {
+    connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
 }
 
 /// The index of a store: one writer, and readers beside it.
@@ -81,6 +96,7 @@ pub struct Index {
     names: Names,
     unsettled: AtomicU64,
     revision: AtomicU64,
+    belief: Belief,
 }
 
 impl Index {
@@ -119,7 +135,8 @@ impl Index {
         }
         let readers = ReadIndex::open(path)?;
         let edge = readers.edge()?;
-        let writer = Mutex::new(WriterState { connection, edge });
+        let version = data_version(&connection)?;
+        let writer = Mutex::new(WriterState { connection, edge, version });
         Ok(Index {
             writer,
             readers,
@@ -127,6 +144,7 @@ impl Index {
             names: Names::default(),
             unsettled: AtomicU64::new(0),
             revision: AtomicU64::new(0),
+            belief: Belief::default(),
         })
     }
 
@@ -136,6 +154,38 @@ impl Index {
     /// If SQLite fails.
     pub fn refuse_writes(&self) -> Result<(), LedgerError> {
         Ok(self.writer.lock().connection.pragma_update(None, "query_only", true)?)
+    }
+
+    /// How far it is believed.
+    #[must_use]
+    pub fn belief(&self) -> &Belief {
+        &self.belief
+    }
+
+    /// Looks whether another process has written to it, which a batch does by itself; if so, it is compared again.
+    /// While a batch is open nobody else can write, and that one has looked: unless `surely`, it is not waited for.
+    ///
+    /// # Errors
+    /// If SQLite fails.
+    pub fn look_for_others(&self, surely: bool) -> Result<(), LedgerError> {
+        let state = if surely { Some(self.writer.lock()) } else { self.writer.try_lock() };
+        if let Some(mut state) = state
+            && state.written_by_another()?
+        {
+            tracing::warn!("another process has written to index.db: it is compared with the log again");
+            self.belief.doubt();
+        }
+        Ok(())
+    }
+
+    /// A comparison with the log has ended. What was read of a seal before stands no more if something was found.
+    pub fn compared(&self, number: u64, found: Differences) {
+        let doubtful = !found.is_empty();
+        self.belief.settle(number, found);
+        if doubtful {
+            self.unsettle();
+            self.revise();
+        }
     }
 
     /// The readers.

@@ -333,6 +333,17 @@ impl ReadIndex {
         self.with(|c| collect(c, &sql, params![id, most]))
     }
 
+    /// Seals that stand, of rows after this number, at most `most`, in the order in which they were made.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn standing_after(&self, id: i64, most: u32) -> Result<Vec<SealRecord>, LedgerError> {
+        let sql = format!(
+            "SELECT {COLUMNS} {FROM} WHERE live = 1 AND artifact.id > ?1 ORDER BY artifact.id LIMIT ?2"
+        );
+        self.with(|c| collect(c, &sql, params![id, most]))
+    }
+
     /// How many entries the log has.
     ///
     /// # Errors
