@@ -606,6 +606,52 @@ fn a_read_only_mount_changes_nothing() {
 }
 
 #[test]
+fn a_read_only_mount_refuses_every_request_that_changes_something() {
+    let mut mount = frozen("read-only-requests", SLOW);
+    fs::write(mount.path("unsealed"), CONTENT).expect("write");
+    mount.stop();
+    let store = |mount: &Mount| {
+        // What is in the write-ahead log of the index goes into the index when that is opened, which changes nothing of it.
+        let script = "cd store; find . -not -name 'index.db*' -not -name lock -printf '%p %s %T@ %C@\\n' | sort; \
+                      find . -type f -not -name 'index.db*' -not -name lock -exec sha256sum {} + | sort; \
+                      sqlite3 -readonly index.db .dump";
+        sh(&mount.dir, script)
+    };
+    let before = store(&mount);
+    let mut mount = mount.again(&["-r"]);
+    fs::write(mount.dir.join("envelope"), "{}").expect("write");
+    let (sealed, unsealed) = (mount.path("a/b/f"), mount.path("unsealed"));
+    let (sealed, unsealed) = (sealed.display().to_string(), unsealed.display().to_string());
+    let envelope = mount.dir.join("envelope").display().to_string();
+    for words in [
+        format!("hold add CASE {sealed}"),
+        format!("hold remove CASE {sealed}"),
+        format!("retain {sealed} --for 99d"),
+        format!("retain {sealed} --for 1s --bypass-governance --reason x"),
+        format!("seal {unsealed}"),
+        format!("seal --torn {unsealed}"),
+        format!("purge {sealed}"),
+        "purge".to_owned(),
+        format!("attest {sealed} {envelope}"),
+        "key rotate".to_owned(),
+        "clock accept".to_owned(),
+    ] {
+        let words: Vec<&str> = words.split(' ').collect();
+        let told = mount.ctl_exit(&words, 4);
+        assert!(told.contains("read-only"), "{words:?}: {told}");
+    }
+    mount.refuses(libc::EROFS, "touch -a", || times(&mount.path("a/b/f"), Some(1 << 33), None));
+    // What only reads works.
+    for words in
+        [&["ls"][..], &["why", &sealed], &["history", &sealed], &["purge", "--dry-run"], &["log", "check"]]
+    {
+        mount.ctl_ok(words);
+    }
+    mount.stop();
+    assert_eq!(store(&mount), before, "the store has changed");
+}
+
+#[test]
 fn a_refused_write_leaves_a_reader_every_byte() {
     let mount = frozen("reader", SLOW);
     let mut file = File::open(mount.path("a/b/f")).expect("open");

@@ -185,7 +185,7 @@ impl Asked<'_> {
         if self.about.device() != Some((stat.stx_dev_major, stat.stx_dev_minor)) {
             return Err(refused(USAGE, "the file is not in this daemon's mount"));
         }
-        let (path, meta, standing) = self.vfs.standing_of(stat.stx_ino)?;
+        let (path, meta, standing) = self.vfs.standing_for(stat.stx_ino)?;
         Ok(Target { path, meta, standing })
     }
 
@@ -354,22 +354,25 @@ impl Asked<'_> {
     }
 
     fn wait(&self, timeout_ms: Option<u64>, send: Items<'_>) -> Result<(), Refused> {
-        let target = self.target()?;
-        match &target.standing {
-            Standing::Sealed(_) => {}
-            Standing::Free => {
-                return Err(refused(USAGE, "only files and sealed symbolic links are ever sealed"));
+        let until = timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
+        let mut waited: Option<Arc<Life>> = None;
+        loop {
+            match self.target()?.standing {
+                Standing::Sealed(_) => return item(send, &self.view()?),
+                Standing::Free => {
+                    return Err(refused(USAGE, "only files and sealed symbolic links are ever sealed"));
+                }
+                Standing::Unsealed(life)
+                    if waited.as_ref().is_some_and(|waited| Arc::ptr_eq(waited, &life)) =>
+                {
+                    return Err(refused(NOT_SEALED, "it was written again or removed meanwhile"));
+                }
+                // Another life is of the same file, which had to be copied to be sealed.
+                Standing::Unsealed(life) => {
+                    self.wait_for(&life, until)?;
+                    waited = Some(life);
+                }
             }
-            Standing::Unsealed(life) => {
-                let until = timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
-                self.wait_for(life, until)?;
-            }
-        }
-        let view = self.view()?;
-        if view.state.is_some_and(State::is_frozen) {
-            item(send, &view)
-        } else {
-            Err(refused(NOT_SEALED, "it was written again or removed meanwhile"))
         }
     }
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::ledger::{Index, LedgerError};
-use crate::model::{ArtifactKind, RelPath, Timestamp};
-use crate::seal::{Found, Life, Pipeline, Writer};
+use crate::model::{ArtifactKind, Asked, RelPath, Timestamp};
+use crate::seal::{Demand, Found, Life, Pipeline, Writer};
 use crate::store::{self, EntryKind, Live, LiveKind, Tree};
 
 /// In the same boot the journal knows all; after a reboot only what was marked as synced can be trusted.
@@ -106,7 +106,7 @@ pub fn adopt(
         }
         let is_torn = (found.torn || found.open) && meta.size > 0;
         let life = pipeline.adopt_unknown(ino, kind, found.path, meta.size, is_torn);
-        carry_over(&life, found.request, found.demanded && !is_torn, pipeline, meta.size);
+        carry_over(&life, found.request, found.demanded.filter(|_| !is_torn), pipeline, meta.size);
         if is_torn {
             adopted.torn += 1;
         } else {
@@ -122,11 +122,17 @@ fn writers(live: &Live, ino: u64) -> HashMap<u64, Writer> {
     of_it.map(|(number, at)| (*number, Writer { process: at.process, flushed: at.flushed })).collect()
 }
 
-fn carry_over(life: &Arc<Life>, request: Option<Timestamp>, demanded: bool, pipeline: &Pipeline, size: u64) {
+fn carry_over(
+    life: &Arc<Life>,
+    request: Option<Timestamp>,
+    demanded: Option<Asked>,
+    pipeline: &Pipeline,
+    size: u64,
+) {
     if let Some(until) = request {
         pipeline.requested(life, &mut life.lock(), until);
     }
-    if demanded {
-        pipeline.demand(life, crate::seal::Demand::Explicit { torn: false }, size, None);
+    if let Some(asked) = demanded {
+        pipeline.demand(life, Demand::again(asked), size, None);
     }
 }

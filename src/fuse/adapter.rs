@@ -289,7 +289,7 @@ impl Filesystem for Adapter {
                 }
                 Err(error) => {
                     tracing::error!(%error, "backing file not registered");
-                    vfs.release(anchor.ino(), opened.handle);
+                    vfs.not_opened(anchor.ino(), opened.handle);
                     reply.error(error.into());
                 }
             }
@@ -328,7 +328,7 @@ impl Filesystem for Adapter {
             }
             Err(error) => {
                 tracing::error!(%error, "backing file not registered");
-                self.vfs.release(made.ino, opened.handle);
+                self.vfs.not_opened(made.ino, opened.handle);
                 reply.error(error.into());
             }
         }

@@ -15,7 +15,7 @@ pub use path::{
     is_reserved,
 };
 pub use record::{
-    ArtifactKind, Hold, NAMESPACE_MAX, Origin, ProvenanceRef, RetentionMode, SealRecord, SealTrigger,
+    ArtifactKind, Asked, Hold, NAMESPACE_MAX, Origin, ProvenanceRef, RetentionMode, SealRecord, SealTrigger,
     is_namespace,
 };
 pub use state::{Event, Illegal, State};

@@ -69,6 +69,48 @@ pub enum SealTrigger {
     Never,
 }
 
+/// How a seal was asked for that is not there yet; each asks for more than the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Asked {
+    /// By a sidecar's name: now rather than after the quiet time.
+    Sidecar,
+    /// By taking the write bits away.
+    Readonly,
+    /// By `sealctl seal`.
+    Explicit,
+}
+
+impl Asked {
+    /// All of them, with the words that journal and index keep.
+    const WORDS: [(Asked, &'static str); 3] =
+        [(Asked::Sidecar, "sidecar"), (Asked::Readonly, "readonly"), (Asked::Explicit, "explicit")];
+
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        Asked::WORDS.iter().find(|(asked, _)| *asked == self).map_or("", |(_, word)| word)
+    }
+
+    /// What a word stands for.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        Asked::WORDS.iter().find(|(_, known)| *known == word).map(|(asked, _)| *asked)
+    }
+}
+
+impl SealTrigger {
+    /// Whether a file under the rule is sealed that was asked for so, or not at all.
+    #[must_use]
+    pub fn seals(self, asked: Option<Asked>) -> bool {
+        match self {
+            SealTrigger::Close => true,
+            SealTrigger::Readonly => asked >= Some(Asked::Readonly),
+            SealTrigger::Explicit => asked == Some(Asked::Explicit),
+            SealTrigger::Never => false,
+        }
+    }
+}
+
 /// The name of a store, as it stands in keys, statements and log: of `[a-z0-9./-]`, at most 100 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Origin(String);

@@ -116,6 +116,9 @@ fn freeze(inner: &Inner, batch: Vec<HashedFile>) -> Vec<FrozenFile> {
         if state.over || life.epoch() != hashed.epoch || !hashing || !state.writers.is_empty() {
             continue;
         }
+        if !inner.is_wanted(&life, &mut state) {
+            continue;
+        }
         state.phase = Phase::Frozen;
         let (path, request) = (state.path.clone(), state.request);
         let torn = state.state == crate::model::State::Torn;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
-use crate::model::{RelPath, Timestamp};
+use crate::model::{Asked, RelPath, Timestamp};
 
 /// The size from which the journal is written anew, in bytes.
 const COMPACT_AT: u64 = 16 << 20;
@@ -28,8 +28,8 @@ pub struct Found {
     pub open: bool,
     /// Whether it was torn.
     pub torn: bool,
-    /// Whether its seal was demanded.
-    pub demanded: bool,
+    /// How its seal was demanded, if so.
+    pub demanded: Option<Asked>,
     /// The retention its writer asked for.
     pub request: Option<Timestamp>,
 }
@@ -154,9 +154,9 @@ impl Journal {
         self.append(&format!("t\t{ino}\t{path}\n"));
     }
 
-    /// Its seal was demanded.
-    pub fn demanded(&self, ino: u64) {
-        self.append(&format!("d\t{ino}\n"));
+    /// Its seal was demanded; `None`: the demand does not stand any more.
+    pub fn demanded(&self, ino: u64, asked: Option<Asked>) {
+        self.append(&format!("d\t{ino}\t{}\n", asked.map_or("", Asked::word)));
     }
 
     /// Its writer asked for retention until then.
@@ -211,8 +211,8 @@ fn write_anew(path: &Path, boot: &str, files: &HashMap<u64, Found>) -> io::Resul
             'c'
         };
         text.push_str(&format!("{event}\t{ino}\t{}\n", file.path));
-        if file.demanded {
-            text.push_str(&format!("d\t{ino}\n"));
+        if let Some(asked) = file.demanded {
+            text.push_str(&format!("d\t{ino}\t{}\n", asked.word()));
         }
         if let Some(until) = file.request {
             text.push_str(&format!("r\t{ino}\t{}\n", until.0));
@@ -253,16 +253,16 @@ fn replay(files: &mut HashMap<u64, Found>, line: &str) {
                 path: path.clone(),
                 open: false,
                 torn: false,
-                demanded: false,
+                demanded: None,
                 request: None,
             });
             file.path = path;
             file.open = event == "o";
             file.torn = event == "t";
         }
-        ("d", None) => {
+        ("d", Some(word)) => {
             if let Some(file) = files.get_mut(&ino) {
-                file.demanded = true;
+                file.demanded = Asked::of_word(word);
             }
         }
         ("r", Some(until)) => {
@@ -298,12 +298,15 @@ mod tests {
         journal.over([3]);
         journal.renamed(&path("d"), &path("e"));
         journal.compact().unwrap();
-        journal.demanded(2);
+        journal.demanded(1, Some(Asked::Explicit));
+        journal.demanded(1, None);
+        journal.demanded(2, Some(Asked::Readonly));
         journal.append("garbage\tx\n\t\t\n");
         let found = Journal::read(&file, "boot").unwrap().unwrap();
         assert_eq!(found.len(), 2);
-        assert!(found[&1].open && found[&1].path == path("e/a"));
-        assert!(!found[&2].open && found[&2].demanded && found[&2].request == Some(Timestamp(77)));
+        assert!(found[&1].open && found[&1].demanded.is_none() && found[&1].path == path("e/a"));
+        assert!(!found[&2].open && found[&2].request == Some(Timestamp(77)));
+        assert!(found[&2].demanded == Some(Asked::Readonly) && found[&2].request == Some(Timestamp(77)));
         assert_eq!(Journal::read(&file, "another boot").unwrap(), None);
     }
 }

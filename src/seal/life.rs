@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use super::before::Before;
 use super::digest::Stream;
 use super::observed::Observed;
-use crate::model::{ArtifactKind, RelPath, SealRecord, State, Timestamp};
+use crate::model::{ArtifactKind, Asked, RelPath, SealRecord, State, Timestamp};
 use crate::store::Lease;
 
 /// Why somebody who asked for a seal gets none.
@@ -104,10 +105,13 @@ pub struct LifeState {
     /// Whether pages of the backing file may have been mapped shared and writable: it had a handle for reading and
     /// writing that went past the daemon, or nobody knows what handles it had.
     pub mapped: bool,
+    /// What it was before the last of its writers came, by the handle that this one was to get.
+    pub before: Option<(u64, Box<Before>)>,
     /// Whether it is looked at for an early write-back.
     pub watched: bool,
-    /// A seal was demanded; it takes effect at the last close.
-    pub demanded: bool,
+    /// How a seal was demanded, if so; it takes effect at the last close, if the rule of the name then seals at such a
+    /// demand.
+    pub demanded: Option<Asked>,
     /// A torn file is to be kept.
     pub keep_torn: bool,
     /// The end of retention that its writer asked for.
@@ -142,7 +146,7 @@ impl LifeState {
     /// Whether somebody waits for the seal, or has asked for it and may look soon.
     #[must_use]
     pub fn is_awaited(&self) -> bool {
-        self.demanded || !self.waiters.is_empty()
+        self.demanded.is_some() || !self.waiters.is_empty()
     }
 
     /// Whether every writable handle has been flushed: the kernel will release them any moment.
@@ -184,8 +188,9 @@ impl Life {
                 killed: false,
                 lost: false,
                 mapped: false,
+                before: None,
                 watched: false,
-                demanded: false,
+                demanded: None,
                 keep_torn: false,
                 request: None,
                 phase: Phase::Idle,

@@ -5,6 +5,7 @@
 //! user, and no user's call waits for anything here but those that ask for a seal.
 
 mod attest;
+mod before;
 mod commit;
 mod digest;
 mod durability;
@@ -33,6 +34,7 @@ mod vouch;
 mod work;
 
 pub use attest::{AttestError, attest};
+pub use before::Before;
 pub use digest::{Content, Stream, hash_file};
 pub use journal::{Found, Journal};
 pub use keys::{Keys, Public};

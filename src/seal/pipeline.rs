@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
+use super::before::Before;
 use super::commit;
 use super::early::{self, Early};
 use super::gather::Gathering;
@@ -23,7 +24,7 @@ use super::queue::Queue;
 use super::timer::Timer;
 use crate::clock::Clock;
 use crate::ledger::Index;
-use crate::model::{ArtifactKind, Event, Illegal, RelPath, SealTrigger, State, Timestamp};
+use crate::model::{ArtifactKind, Asked, Event, Illegal, RelPath, State, Timestamp};
 use crate::policy::Current;
 use crate::provenance::Observation;
 use crate::store::{Abilities, Tree};
@@ -78,6 +79,28 @@ pub enum Demand {
         /// Whether a torn file is to be kept.
         torn: bool,
     },
+}
+
+impl Demand {
+    /// What is kept of it until the seal is there.
+    #[must_use]
+    pub fn asked(self) -> Asked {
+        match self {
+            Demand::Sidecar => Asked::Sidecar,
+            Demand::Readonly => Asked::Readonly,
+            Demand::Explicit { .. } => Asked::Explicit,
+        }
+    }
+
+    /// The demand that was kept.
+    #[must_use]
+    pub fn again(asked: Asked) -> Self {
+        match asked {
+            Asked::Sidecar => Demand::Sidecar,
+            Asked::Readonly => Demand::Readonly,
+            Asked::Explicit => Demand::Explicit { torn: false },
+        }
+    }
 }
 
 /// How many files there are in each state, of those that are not sealed.
@@ -178,7 +201,9 @@ impl Pipeline {
             return Err(Illegal { state: State::Sealed, event });
         }
         let first = state.writers.is_empty();
-        state.state = state.state.on(event)?;
+        let after = state.state.on(event)?;
+        state.before = Some((handle, Box::new(Before::of(&state))));
+        state.state = after;
         life.disturb(&mut state);
         if truncate {
             life.arrived();
@@ -321,15 +346,18 @@ impl Pipeline {
         if state.over || !state.writers.is_empty() || state.is_frozen() {
             return;
         }
-        // What is queued or hashed goes on under the new name, unless that is scratch.
+        // What is queued or hashed goes on under the new name, if its rule seals what was asked for so.
         let underway = !matches!(state.phase, Phase::Idle);
-        let rule = self.inner.setup.policy.get();
-        let scratch = rule.decide(&state.path).seal == SealTrigger::Never;
-        if underway && !scratch {
+        if !self.inner.is_wanted(life, &mut state) {
+            if !state.over {
+                self.inner.settle(life, &mut state, size, |settles| Event::Renamed { settles });
+            }
+            return;
+        }
+        if underway {
             return;
         }
         life.disturb(&mut state);
-        state.demanded &= !scratch;
         self.inner.settle(life, &mut state, size, |settles| Event::Renamed { settles });
     }
 
@@ -391,18 +419,19 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Content changes otherwise (truncate without a handle): what was begun is thrown away, the quiet time
-    /// begins again.
+    /// Content is about to change without a handle (truncate): what was begun is thrown away. Returns what that was, for
+    /// [`Pipeline::unchanged`].
     ///
     /// # Errors
     /// If its state does not allow that; then nothing has changed.
-    pub fn disturbed(&self, life: &Arc<Life>) -> Result<(), Illegal> {
+    pub fn disturbed(&self, life: &Arc<Life>) -> Result<Before, Illegal> {
         let mut state = life.lock();
         if state.is_frozen() || state.over {
             return Err(Illegal { state: State::Sealed, event: Event::WriterOpened { truncate: false } });
         }
+        let before = Before::of(&state);
         life.disturb(&mut state);
-        Ok(())
+        Ok(before)
     }
 
     /// After [`Pipeline::emptied`] or [`Pipeline::disturbed`]: settles again if nobody writes.
@@ -411,6 +440,30 @@ impl Pipeline {
         if !state.over && state.writers.is_empty() {
             state.since = Instant::now();
             self.inner.settle(life, &mut state, size, |settles| Event::LastClosed { settles });
+        }
+    }
+
+    /// What was about to change a closed file has failed, and changed nothing: it settles on as before.
+    pub fn unchanged(&self, life: &Arc<Life>, before: Before) {
+        let mut state = life.lock();
+        if !state.over && state.writers.is_empty() && matches!(state.phase, Phase::Idle) {
+            self.inner.restore(life, &mut state, before);
+        }
+    }
+
+    /// A handle that [`Pipeline::writer_opened`] counts could not be opened, and nothing was changed: a closed file is as it
+    /// was before, torn or settling.
+    pub fn not_opened(&self, life: &Arc<Life>, handle: u64) {
+        let mut state = life.lock();
+        let before = state.before.take_if(|(opened, _)| *opened == handle);
+        if state.writers.remove(&handle).is_none() || state.over {
+            return;
+        }
+        match before {
+            Some((_, before)) if state.writers.is_empty() => self.inner.restore(life, &mut state, *before),
+            // Others write: what is known of them stands.
+            Some((_, before)) => before.is_still_so(&mut state),
+            None => {}
         }
     }
 

@@ -32,8 +32,8 @@ impl Pipeline {
         if new.state == State::Torn {
             self.journal().torn(ino, &new.path);
         }
-        if new.demanded {
-            self.journal().demanded(ino);
+        if new.demanded.is_some() {
+            self.journal().demanded(ino, new.demanded);
         }
         if let Some(until) = new.request {
             self.journal().requested(ino, until);

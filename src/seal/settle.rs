@@ -8,6 +8,7 @@ use super::life::{Life, LifeState, NotSealed, Phase, Waiter};
 use super::pipeline::{Demand, Inner};
 use super::timer::Alarm;
 use crate::model::{ArtifactKind, Event, RelPath, SealTrigger, State};
+use crate::policy::{Decision, Symlinks};
 
 impl Inner {
     pub(super) fn unmark(&self, path: &RelPath) {
@@ -55,7 +56,10 @@ impl Inner {
         }
         self.setup.journal.closed(life.ino, &state.path);
         state.size = size;
-        if state.demanded || !state.waiters.is_empty() {
+        if !self.is_wanted(life, state) {
+            return;
+        }
+        if state.is_awaited() {
             self.enqueue(life, state, size);
         } else if closes {
             let quiet = if has_content { rule.settle } else { rule.settle_empty };
@@ -66,6 +70,53 @@ impl Inner {
             } else {
                 self.timer.set(due, Alarm::Settle(life.ino));
             }
+        }
+    }
+
+    /// Whether the rule of the name, as it is now, seals the file as it was asked for. If not, what was asked for under
+    /// another name or another policy does not stand any more: nothing is sealed that the rule leaves alone.
+    pub(super) fn is_wanted(&self, life: &Arc<Life>, state: &mut LifeState) -> bool {
+        let policy = self.setup.policy.get();
+        let rule = policy.decide(&state.path);
+        let is_free = life.kind == ArtifactKind::Symlink && rule.symlinks == Symlinks::Free;
+        if !is_free && rule.seal.seals(state.demanded) {
+            return true;
+        }
+        if matches!(state.phase, Phase::Queued | Phase::Hashing(_)) {
+            life.disturb(state);
+        }
+        state.due = None;
+        if state.state == State::Settling
+            && let Ok(open) = state.state.on(Event::LastClosed { settles: false })
+        {
+            state.state = open;
+        }
+        let demanded = state.demanded.take().is_some();
+        if demanded {
+            self.setup.journal.demanded(life.ino, None);
+        }
+        let why = NotSealed::Rule(refusal(rule));
+        // Who only waits, and not for long at a time, may see it asked for yet.
+        let asks = |waiter: &mut Waiter| demanded || waiter.until_released || waiter.deadline.is_none();
+        for waiter in state.waiters.extract_if(.., asks).collect::<Vec<_>>() {
+            (waiter.tell)(Err(why.clone()));
+        }
+        if is_free {
+            self.let_go(life, state);
+        }
+        false
+    }
+
+    /// The file, or link, is nothing that will be sealed: its life is over, what stands under its name stays.
+    fn let_go(&self, life: &Arc<Life>, state: &mut LifeState) {
+        state.over = true;
+        self.setup.journal.over([life.ino]);
+        self.setup.lives.end(life);
+        if std::mem::take(&mut state.marked) {
+            self.unmark(&state.path);
+        }
+        for waiter in state.waiters.drain(..) {
+            (waiter.tell)(Err(NotSealed::Gone));
         }
     }
 
@@ -91,24 +142,9 @@ impl Inner {
         }
         let policy = self.setup.policy.get();
         let rule = policy.decide(&state.path);
-        let fits = match demand {
-            Demand::Sidecar => rule.seal == SealTrigger::Close || state.demanded,
-            Demand::Readonly => matches!(rule.seal, SealTrigger::Close | SealTrigger::Readonly),
-            Demand::Explicit { .. } => rule.seal != SealTrigger::Never,
-        };
-        if !fits {
-            return Err(NotSealed::Rule(match rule.seal {
-                SealTrigger::Never => {
-                    format!(
-                        "it is scratch ({}, seal = \"never\"); rename it to a name that is sealed",
-                        rule.label
-                    )
-                }
-                SealTrigger::Explicit => {
-                    format!("{} says seal = \"explicit\"; use 'sealctl seal'", rule.label)
-                }
-                _ => format!("{} says seal = \"readonly\"; use 'chmod a-w' or 'sealctl seal'", rule.label),
-            }));
+        let asked = demand.asked();
+        if !rule.seal.seals(state.demanded.max(Some(asked))) {
+            return Err(NotSealed::Rule(refusal(rule)));
         }
         let keep_torn = demand == Demand::Explicit { torn: true };
         if state.state == State::Torn && !keep_torn && !state.keep_torn {
@@ -118,9 +154,9 @@ impl Inner {
             return if state.all_flushed() { Ok(()) } else { Err(NotSealed::StillOpen) };
         }
         state.keep_torn |= keep_torn;
-        if !state.demanded {
-            state.demanded = true;
-            self.setup.journal.demanded(life.ino);
+        if state.demanded < Some(asked) {
+            state.demanded = Some(asked);
+            self.setup.journal.demanded(life.ino, state.demanded);
         }
         if state.writers.is_empty() {
             self.enqueue(life, state, size);
@@ -139,5 +175,20 @@ impl Inner {
             Phase::Hashing(_) => self.hashed.hurry(),
             Phase::Idle | Phase::Frozen | Phase::InDoubt => {}
         }
+    }
+}
+
+/// Why a rule does not seal a file, and what would.
+fn refusal(rule: &Decision) -> String {
+    let label = &rule.label;
+    match rule.seal {
+        SealTrigger::Never => {
+            format!("it is scratch ({label}, seal = \"never\"); rename it to a name that is sealed")
+        }
+        SealTrigger::Explicit => format!("{label} says seal = \"explicit\"; use 'sealctl seal'"),
+        SealTrigger::Readonly => {
+            format!("{label} says seal = \"readonly\"; use 'chmod a-w' or 'sealctl seal'")
+        }
+        SealTrigger::Close => format!("{label} says symlinks = \"free\""),
     }
 }

@@ -49,7 +49,10 @@ impl Inner {
             let now = Instant::now();
             match alarm {
                 Alarm::Settle(_) | Alarm::Retry(_) => {
-                    if state.writers.is_empty() && !state.over && state.due.is_some_and(|due| due <= now) {
+                    let is_due = state.due.is_some_and(|due| due <= now);
+                    // The policy may be another one than when the quiet time began.
+                    if is_due && state.writers.is_empty() && !state.over && self.is_wanted(&life, &mut state)
+                    {
                         let size = state.size;
                         self.enqueue(&life, &mut state, size);
                     }

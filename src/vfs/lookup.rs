@@ -102,6 +102,7 @@ impl Vfs {
         let base = sidecar::parse_number(ino).map_or(ino, |(base, _)| base);
         if self.parts.places.forget(base, times) {
             self.doubted.forget(base);
+            self.renewed.lock().remove(&base);
         }
     }
 }

@@ -55,7 +55,7 @@ pub use xattr::XattrFlags;
 
 use crate::clock::Clock;
 use crate::ledger::Index;
-use crate::model::SealRecord;
+use crate::model::{RelPath, SealRecord};
 use crate::policy::Current;
 use crate::provenance::Observer;
 use crate::seal::{KeyFiles, Keys, Lives, Pipeline, Retention};
@@ -178,6 +178,8 @@ pub struct Vfs {
     habits: habits::Habits,
     retained: retained::Retained,
     doubted: renumber::Doubted,
+    /// Inodes whose file is another inode now, until the kernel forgets them: which one, and where that was put.
+    renewed: Mutex<HashMap<u64, (u64, RelPath)>>,
 }
 
 impl Vfs {
@@ -202,6 +204,7 @@ impl Vfs {
             habits: habits::Habits::default(),
             retained: retained::Retained::default(),
             doubted: renumber::Doubted::default(),
+            renewed: Mutex::default(),
         })
     }
 

@@ -94,6 +94,10 @@ impl Vfs {
         }
         let still = self.lives().namespace.write();
         let source = self.find_ino(ino)?;
+        let sealed = match self.standing(&source.path, &source.meta)? {
+            Standing::Sealed(record) => Some(record),
+            Standing::Unsealed(_) | Standing::Free => None,
+        };
         let (dir, folder) = self.folder(parent)?;
         let path = folder.join(name);
         self.check_vacant(caller, &path, "link")?;
@@ -110,7 +114,15 @@ impl Vfs {
                 let observed = self.lives().get(source.meta.ino).map(|life| life.lock().observed.clone());
                 drop(still);
                 let (staged, staging) = (self.staged_name(), self.parts.staging.root());
+                // What is copied is what was sealed: before it is read, and still so afterwards.
+                let unaltered =
+                    || sealed.as_ref().map_or(Ok(()), |record| self.check_unaltered(record, &file));
+                unaltered()?;
                 let meta = super::copy::copy_file(&file, staging, &staged)?;
+                if let Err(fault) = unaltered() {
+                    let _ = store::remove_at(staging, &staged, false);
+                    return Err(fault);
+                }
                 let still = self.lives().namespace.write();
                 // Before it can be seen: a worker that takes over in between must know what it is.
                 let journal = self.parts.pipeline.journal();
@@ -124,6 +136,9 @@ impl Vfs {
             }
             EntryKind::Symlink => {
                 let target = store::readlink_at(&*source.dir, &source.name)?;
+                if let Some(record) = &sealed {
+                    self.check_link(record, target.as_bytes())?;
+                }
                 let target = std::path::Path::new(OsStr::new(target.to_str().map_err(|_| Fault::NotUtf8)?));
                 store::symlink_at(&*dir, name, target)?;
                 store::stat_at(&*dir, name)?

@@ -364,7 +364,7 @@ impl Vfs {
         let (anchor, data) = match opened {
             Ok(opened) => opened,
             Err(fault) => {
-                self.parts.pipeline.released(life, handle, found.meta.size);
+                self.parts.pipeline.not_opened(life, handle);
                 return Err(fault);
             }
         };
@@ -431,6 +431,18 @@ impl Vfs {
             }
         }
         done(Ok(()));
+    }
+
+    /// A handle that was made never reached the kernel. What was truncated stays so.
+    pub fn not_opened(&self, ino: u64, handle: u64) {
+        let truncated = self
+            .handles
+            .anchor(ino)
+            .is_some_and(|anchor| store::stat_fd(anchor.file()).is_ok_and(|meta| meta.size == 0));
+        if !truncated && let Some(life) = self.lives().get(ino) {
+            self.parts.pipeline.not_opened(&life, handle);
+        }
+        self.release(ino, handle);
     }
 
     /// The kernel lets a handle go.

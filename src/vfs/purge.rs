@@ -23,7 +23,9 @@ impl Vfs {
         by: Actor,
         wanted: &dyn Fn(&SealRecord) -> bool,
     ) -> Result<Vec<SealRecord>, Fault> {
-        self.changeable_tree()?;
+        if !dry_run {
+            self.changeable_tree()?;
+        }
         let now = self.parts.clock.now();
         let mut due = Vec::new();
         let filter = Filter { expired: Some(true), now: Some(now), ..Filter::default() };

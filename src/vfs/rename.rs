@@ -219,6 +219,7 @@ impl Vfs {
                     self.parts.pipeline.renamed(&life, path, size);
                 }
             }
+            self.adopt_links_below(to);
         }
         if let Moving::Ending(records) = moving {
             for record in records {
@@ -238,8 +239,10 @@ impl Vfs {
 
     /// What an ended seal leaves begins a new life under its new name.
     fn begin_anew(&self, kind: ArtifactKind, path: RelPath, meta: &Meta) {
-        let size = if kind == ArtifactKind::Symlink { meta.size.max(1) } else { meta.size };
-        self.parts.pipeline.adopt(meta.ino, kind, path, size);
+        match kind {
+            ArtifactKind::Symlink => drop(self.adopt_link(&path, meta)),
+            ArtifactKind::File => drop(self.parts.pipeline.adopt(meta.ino, kind, path, meta.size)),
+        }
         // The kernel keeps long what is sealed; this is not any more.
         let _ = self.parts.cache.send(super::CacheEvent::Attributes(meta.ino));
     }

@@ -69,8 +69,10 @@ impl Vfs {
         let busy = state.over || state.is_frozen() || !state.writers.is_empty() || life.epoch() != epoch;
         let dir = self.parts.tree.parent_of(&state.path)?;
         let name = state.path.name().to_owned();
-        // Its mode, owner or attributes may have changed while it was copied.
-        if busy || self.parts.pipeline.is_stopped() || store::stat_at(&dir, &name)? != *before {
+        // Its mode, owner or attributes may have changed while it was copied; the time of access says nothing.
+        let now = store::stat_at(&dir, &name)?;
+        let changed = (now.ino, now.size, now.ctime) != (before.ino, before.size, before.ctime);
+        if busy || changed || self.parts.pipeline.is_stopped() {
             return Ok(None);
         }
         let journal = self.parts.pipeline.journal();
@@ -81,6 +83,9 @@ impl Vfs {
             self.name_stays(life.ino);
             journal.over([copy.ino]);
             return Err(error.into());
+        }
+        if self.parts.places.place(life.ino).is_some() {
+            self.renewed.lock().insert(life.ino, (copy.ino, state.path.clone()));
         }
         self.name_gone(life.ino, ghost);
         let renewed = self.parts.pipeline.renewed(life, &mut state, copy.ino, copy.size);

@@ -126,7 +126,7 @@ impl Vfs {
             if self.parts.policy.get().decide(path).symlinks == Symlinks::Seal {
                 self.check_no_seal(path, true)?;
             }
-            return Ok(Standing::Free);
+            return Ok(self.adopt_link(path, meta).map_or(Standing::Free, Standing::Unsealed));
         }
         let flagged = self.parts.tree.open_path(path).is_ok_and(store::is_immutable);
         self.check_no_seal(path, flagged || !self.parts.abilities.immutable)?;
@@ -182,17 +182,33 @@ impl Vfs {
         }
     }
 
-    /// Everything that is known of a path, for the control socket.
+    /// Everything that is known of a path, for the control socket: who asks has a descriptor of it, which may be of the
+    /// inode that the file was before it was copied to be sealed.
     ///
     /// # Errors
     /// If it cannot be looked up.
-    pub fn standing_of(&self, ino: u64) -> Result<(RelPath, Meta, Standing), Fault> {
+    pub fn standing_for(&self, ino: u64) -> Result<(RelPath, Meta, Standing), Fault> {
+        let ino = renumber::backing(ino);
+        let Some((new, path)) = self.renewed.lock().get(&ino).cloned() else { return self.standing_of(ino) };
+        let _still = self.lives().namespace.read();
+        // Once it is sealed it stands where it was.
+        let path = self.lives().get(new).map_or(path, |life| life.lock().path.clone());
+        let meta = self.parts.tree.stat_path(&path)?;
+        if meta.ino != new {
+            return Err(Fault::Stale);
+        }
+        let standing = self.standing(&path, &meta)?;
+        Ok((path, meta, standing))
+    }
+
+    /// Everything that is known of an inode.
+    pub(super) fn standing_of(&self, ino: u64) -> Result<(RelPath, Meta, Standing), Fault> {
         if ino == store::ROOT {
             let meta = store::stat_fd(self.parts.tree.root())?;
             return Ok((RelPath::root(), meta, Standing::Free));
         }
         let _still = self.lives().namespace.read();
-        let found = self.find_ino(renumber::backing(ino))?;
+        let found = self.find_ino(ino)?;
         let standing = self.standing(&found.path, &found.meta)?;
         Ok((found.path, found.meta, standing))
     }

@@ -80,14 +80,29 @@ impl Vfs {
         changes: &Changes,
     ) -> Result<Attr, Fault> {
         let sealing = |_| self.refuse(caller, &found.path, "setattr", "it is being sealed at this moment");
-        match changes.size {
-            Some(0) => self.parts.pipeline.emptied(life).map_err(sealing)?,
-            Some(_) => self.parts.pipeline.disturbed(life).map_err(sealing)?,
-            None => {}
-        }
+        let before = match changes.size {
+            Some(_) => Some(self.parts.pipeline.disturbed(life).map_err(sealing)?),
+            None => None,
+        };
         let mut state = self.parts.pipeline.changeable(life, Event::AttributesChanged).map_err(sealing)?;
-        let file = store::open_at(&*found.dir, &found.name, OFlags::PATH)?;
-        let attr = self.set_on(&file, changes, super::open::FILE_PERM, Some(found))?;
+        let set = store::open_at(&*found.dir, &found.name, OFlags::PATH)
+            .map_err(Fault::from)
+            .and_then(|file| self.set_on(&file, changes, super::open::FILE_PERM, Some(found)));
+        let attr = match (set, before) {
+            (Ok(attr), _) => attr,
+            (Err(fault), None) => return Err(fault),
+            (Err(fault), Some(before)) => {
+                drop(state);
+                match store::stat_at(&*found.dir, &found.name) {
+                    // Cut, and only then something failed.
+                    Ok(meta) if meta.size != found.meta.size => {
+                        self.parts.pipeline.settle_again(life, meta.size);
+                    }
+                    _ => self.parts.pipeline.unchanged(life, before),
+                }
+                return Err(fault);
+            }
+        };
         // The convention of SnapLock: an access time alone, in the future, asks for retention.
         if let (SetTime::At(time), SetTime::Omit) = (changes.atime, changes.mtime)
             && time.to_timestamp() > self.parts.clock.now()
@@ -95,6 +110,10 @@ impl Vfs {
             self.parts.pipeline.requested(life, &mut state, time.to_timestamp());
         }
         drop(state);
+        if attr.size == 0 && changes.size.is_some() {
+            // It has no content that could be torn. Frozen meanwhile it cannot be: nothing was under way.
+            let _ = self.parts.pipeline.emptied(life);
+        }
         if changes.size.is_some() {
             self.parts.pipeline.settle_again(life, attr.size);
         }

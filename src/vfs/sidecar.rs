@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Attr, CacheEvent, Done, Fault, Kind, OPEN_TTL, SEALED_TTL, Standing, Vfs};
 use crate::crypto::sshsig;
-use crate::model::{ArtifactKind, FileTime, SealRecord, SealTrigger, Sidecar, State};
+use crate::model::{ArtifactKind, FileTime, SealRecord, Sidecar, State};
 use crate::seal::render_lines;
 use crate::seal::{Demand, NotSealed, Waiter};
 use crate::statement::render_signature;
@@ -52,7 +52,7 @@ impl Vfs {
                 let policy = self.parts.policy.get();
                 let rule = policy.decide(&found.path);
                 let state = life.lock();
-                let demandable = rule.seal == SealTrigger::Close || state.demanded;
+                let demandable = rule.seal.seals(state.demanded);
                 let torn = state.state == State::Torn && !state.keep_torn;
                 if !demandable || torn || !state.all_flushed() {
                     return Err(Fault::NotFound);

@@ -2,13 +2,15 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Attr, Caller, Fault, Standing, Vfs, renumber};
 use crate::crypto;
 use crate::ledger::Actor;
 use crate::model::{ArtifactKind, RelPath, SealRecord};
 use crate::policy::Symlinks;
-use crate::store::{self, Meta};
+use crate::seal::Life;
+use crate::store::{self, EntryKind, Meta};
 
 impl Vfs {
     /// Makes a symbolic link.
@@ -47,11 +49,55 @@ impl Vfs {
         Ok(attr)
     }
 
+    /// A link without a seal or a life, under a rule that seals links, begins to settle: it came with a folder, from a
+    /// backup, or before the rule. A link has no half, so nothing of it can be torn. `None`: it is free.
+    pub(super) fn adopt_link(&self, path: &RelPath, meta: &Meta) -> Option<Arc<Life>> {
+        if self.parts.read_only || self.parts.policy.get().decide(path).symlinks == Symlinks::Free {
+            return None;
+        }
+        if let Some(life) = self.lives().get(meta.ino).filter(|life| !life.lock().over) {
+            return Some(life);
+        }
+        let (kind, size) = (ArtifactKind::Symlink, meta.size.max(1));
+        Some(self.parts.pipeline.adopt(meta.ino, kind, path.clone(), size))
+    }
+
+    /// Links below a folder that has just been renamed begin to settle where the rule of the new name seals links. The
+    /// namespace lock is held for writing. Looks at the whole folder, but only under a policy that seals links at all.
+    pub(super) fn adopt_links_below(&self, folder: &RelPath) {
+        let policy = self.parts.policy.get();
+        let mut rules = policy.rules().iter().chain([policy.defaults()]);
+        if rules.all(|rule| rule.symlinks == Symlinks::Free) {
+            return;
+        }
+        let mut folders = vec![folder.clone()];
+        while let Some(folder) = folders.pop() {
+            let listed = self.parts.tree.dir_at(&folder).and_then(|dir| Ok((store::list(&dir)?, dir)));
+            let (entries, dir) = match listed {
+                Ok(listed) => listed,
+                Err(error) => {
+                    tracing::warn!(path = %folder, %error, "links in a renamed folder settle only once they are looked at");
+                    continue;
+                }
+            };
+            for entry in entries {
+                let path = folder.join(&entry.name);
+                match entry.kind {
+                    EntryKind::Dir => folders.push(path),
+                    EntryKind::Symlink if !self.lives().is_unsealed(entry.ino) => {
+                        if let Ok(meta) = store::stat_at(&dir, &entry.name) {
+                            self.adopt_link(&path, &meta);
+                        }
+                    }
+                    EntryKind::Symlink | EntryKind::File | EntryKind::Other => {}
+                }
+            }
+        }
+    }
+
     /// A symbolic link stands at a path now: it settles, or its target is logged.
     pub(super) fn symlink_made(&self, caller: Caller, path: &RelPath, meta: &Meta) {
-        if self.parts.policy.get().decide(path).symlinks == Symlinks::Seal {
-            let size = meta.size.max(1);
-            self.parts.pipeline.adopt(meta.ino, ArtifactKind::Symlink, path.clone(), size);
+        if self.adopt_link(path, meta).is_some() {
             return;
         }
         let target = self
@@ -88,7 +134,7 @@ impl Vfs {
 
     /// A link that stands under a seal must be what was sealed: a link is short, so that costs nothing, and it has
     /// no immutable flag.
-    fn check_link(&self, record: &SealRecord, target: &[u8]) -> Result<(), Fault> {
+    pub(super) fn check_link(&self, record: &SealRecord, target: &[u8]) -> Result<(), Fault> {
         let sha256 = crypto::sha256(target);
         if record.kind == ArtifactKind::Symlink && record.sha256 == sha256 {
             return Ok(());

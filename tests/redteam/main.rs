@@ -18,6 +18,7 @@ mod handles;
 mod ledger;
 mod load;
 mod names;
+mod pinned;
 mod races;
 mod scene;
 mod sidecars;
@@ -29,10 +30,11 @@ use scene::{Row, Table};
 type Family = (&'static str, fn(&mut Table));
 
 /// Each family with its function; they share nothing and run side by side.
-const FAMILIES: [Family; 15] = [
+const FAMILIES: [Family; 16] = [
     ("descriptors", descriptors::attacks),
     ("content", content::attacks),
     ("names", names::attacks),
+    ("pinned", pinned::attacks),
     ("attributes", attributes::attacks),
     ("handles", handles::attacks),
     ("full-disk", full_disk::attacks),

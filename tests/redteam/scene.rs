@@ -183,6 +183,12 @@ impl Scene {
         scene
     }
 
+    /// The same store in another mount.
+    pub fn mounted_again(self) -> Self {
+        let mount = self.mount.stopped().again(self.data.options());
+        Scene { mount, data: self.data, round: self.round }
+    }
+
     /// A path in the mount.
     pub fn at(&self, name: impl AsRef<Path>) -> PathBuf {
         if name.as_ref().as_os_str().is_empty() { self.mount.mnt.clone() } else { self.mount.path(name) }

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use super::row::{COLUMNS, FROM, record};
 use crate::clock::Anchor;
 use crate::ledger::{LedgerError, LogFiles};
-use crate::model::{FileTime, Hold, RelPath, SealRecord, Timestamp};
+use crate::model::{Asked, FileTime, Hold, RelPath, SealRecord, Timestamp};
 
 /// Connections kept for reuse.
 const KEPT: usize = 8;
@@ -53,8 +53,8 @@ pub struct Pending {
     pub mtime: FileTime,
     /// Whether it is torn.
     pub torn: bool,
-    /// Whether its seal was demanded.
-    pub demanded: bool,
+    /// How its seal was demanded, if so.
+    pub demanded: Option<Asked>,
     /// The retention its writer asked for.
     pub request: Option<Timestamp>,
 }
@@ -386,7 +386,7 @@ impl ReadIndex {
                     size: row.get::<_, i64>(2)?.cast_unsigned(),
                     mtime: FileTime { seconds: row.get(3)?, nanos: row.get(4)? },
                     torn: row.get(5)?,
-                    demanded: row.get(6)?,
+                    demanded: row.get::<_, Option<String>>(6)?.as_deref().and_then(Asked::of_word),
                     request: row.get::<_, Option<i64>>(7)?.map(Timestamp),
                 })
             })?;

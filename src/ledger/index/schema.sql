@@ -119,7 +119,7 @@ CREATE TABLE pending (
     mtime_s INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL,
     torn INTEGER NOT NULL,
-    demanded INTEGER NOT NULL,
+    demanded TEXT,
     request INTEGER
 ) WITHOUT ROWID, STRICT;
 

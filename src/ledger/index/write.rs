@@ -9,7 +9,7 @@ use super::read::{self, Pending, Refusal};
 use super::row::mode_of;
 use crate::clock::Anchor;
 use crate::ledger::{EntryRow, KeyRole};
-use crate::model::{ArtifactKind, Digest, FileTime, RelPath, RetentionMode, SealRecord, Timestamp};
+use crate::model::{ArtifactKind, Asked, Digest, FileTime, RelPath, RetentionMode, SealRecord, Timestamp};
 
 /// Statements on the writer's connection. The caller has begun a transaction and ends it.
 pub struct Writer<'a> {
@@ -333,7 +333,7 @@ impl<'a> Writer<'a> {
             pending.mtime.seconds,
             pending.mtime.nanos,
             pending.torn,
-            pending.demanded,
+            pending.demanded.map(Asked::word),
             pending.request.map(|time| time.0)
         ])?;
         Ok(())
