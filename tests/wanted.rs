@@ -112,6 +112,10 @@ fn what_was_asked_for_under_one_name_does_not_hold_under_another() {
     read_only(&mount.path("w"));
     rename("w", "explicit/w");
     drop(file);
+    eventually("the daemon hears of the close", || {
+        let journal = fs::read_to_string(mount.dir.join("store/journal")).unwrap_or_default();
+        journal.lines().any(|line| line.starts_with("c\t") && line.ends_with("\texplicit/w"))
+    });
     mount.kill();
     mount.start();
     pause(1000);
