@@ -10,8 +10,12 @@ use std::io::{self, Write};
 use std::process::Command;
 
 use harness::{Mount, errno, eventually, run};
-use sealed_store::{Store, filled};
-use sealfs::model::RetentionMode;
+use sealed_store::{ORIGIN, Store, filled};
+use sealfs::crypto::SigningKey;
+use sealfs::ledger::check_rollback;
+use sealfs::model::{RetentionMode, Timestamp};
+use sealfs::recovery::compare_in;
+use sealfs::statement::RetentionChange;
 
 const POLICY: &str = "version = 1\n[defaults]\nsettle = \"1h\"\nretention = \"7y\"\nmode = \"compliance\"\n\
     [[rule]]\nmatch = [\"brief/**\"]\nretention = \"1s\"\nmax = \"7y\"\n\
@@ -168,6 +172,52 @@ fn a_file_frozen_by_a_seal_that_was_never_committed_is_free_again() {
     mount.until("late", "torn");
     fs::remove_file(mount.path("late")).expect("free");
     is_kept(&mount, "a/f");
+}
+
+#[test]
+fn every_part_of_a_comparison_finds_its_own() {
+    let (store, filling) = filled();
+    filling.seal_many("many", 30);
+    let record = filling.seal("changed", "1", "30d", RetentionMode::Governance);
+    filling.change(&record, &RetentionChange::Hold("case-1", true));
+    filling.change(&record, &RetentionChange::Hold("case-2", true));
+    filling.change(&record, &RetentionChange::Hold("case-1", false));
+    let later = Timestamp(record.retain_until.0 + 1_000_000_000);
+    filling.change(&record, &RetentionChange::Until(later, None));
+    let edit = |statement: &str| {
+        let index = store.path().join("index.db");
+        run(Command::new("sqlite3").arg(index).arg(format!("pragma foreign_keys = off; {statement}")));
+    };
+    let key = SigningKey::read(&store.path().join("keys/log")).unwrap().public();
+    let found = |parts| {
+        let checkpoint = check_rollback(filling.index.read(), ORIGIN, &[key]).unwrap().unwrap().0;
+        compare_in(filling.index.read(), Some(&checkpoint), parts, &|_, _| true).unwrap()
+    };
+    let all = || {
+        let one = found(1);
+        assert!([2, 3, 7].into_iter().all(|parts| found(parts) == one), "{one:?}");
+        one
+    };
+    assert!(all().is_empty(), "{:?}", all());
+    for (n, name) in ["00003", "00017", "00029"].into_iter().enumerate() {
+        let what = [
+            format!("update artifact set sha256 = zeroblob(32) where name = '{name}'"),
+            format!("delete from artifact where name = '{name}'"),
+            format!("update artifact set perm = 511 where name = '{name}'"),
+        ];
+        edit(&what[n]);
+        assert_eq!(all().paths.len(), n + 1);
+    }
+    edit("update hold set name = 'case-3' where name = 'case-2'");
+    edit(
+        "delete from line where idx = (select max(idx) from line) and artifact in (select id from artifact where name = 'changed')",
+    );
+    assert_eq!(all().paths.len(), 4);
+    assert!(all().paths.contains_key(&record.path));
+    // The keys, and the log itself, are of the whole.
+    edit("update key set public = replace(public, 'AAAA', 'AAAB') where role = 0");
+    assert!(all().whole.is_some_and(|what| what.contains("keys")));
+    assert!(found(3).whole.is_some());
 }
 
 #[test]

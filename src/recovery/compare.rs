@@ -33,8 +33,20 @@ pub fn compare(
     checkpoint: Option<&Checkpoint>,
     seen: &dyn Fn(u64, u64) -> bool,
 ) -> Result<Differences, LedgerError> {
+    compare_in(index, checkpoint, 1 + index.entries()? / PART, seen)
+}
+
+/// The same, in so many parts.
+///
+/// # Errors
+/// As [`compare`].
+pub fn compare_in(
+    index: &ReadIndex,
+    checkpoint: Option<&Checkpoint>,
+    parts: u64,
+    seen: &dyn Fn(u64, u64) -> bool,
+) -> Result<Differences, LedgerError> {
     let size = index.entries()?;
-    let parts = 1 + size / PART;
     let mut comparison = Comparison {
         index,
         size,

@@ -10,6 +10,6 @@ mod rebuild;
 mod replay;
 
 pub use backup::{BackupError, Restored, backup, restore};
-pub use compare::compare;
+pub use compare::{compare, compare_in};
 pub use rebuild::{RebuildError, Rebuilt, rebuild};
 pub use replay::{Replayed, Source, replay};
