@@ -215,7 +215,7 @@ fn serve(
             background::tell_ready(&socket.with_extension("log"))
         }
     };
-    serve_until_unmounted(session, mountpoint, reload, guarding, ready)?;
+    serve_until_unmounted(session, mountpoint, reload, &guarding, ready)?;
 
     // Unmounted: nothing new comes in. What is under way is finished, what settles is left marked.
     if start.is_none() {
@@ -556,13 +556,13 @@ fn serve_until_unmounted(
     session: Session<Adapter>,
     mountpoint: &Path,
     reload: Arc<AtomicBool>,
-    guarding: Arc<Guarding>,
+    guarding: &Arc<Guarding>,
     ready: impl FnOnce() -> std::io::Result<()>,
 ) -> Result<(), StartError> {
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| failed("signals", error))?;
     let (ended, end) = crossbeam_channel::bounded::<End>(2);
-    let (by_session, at, lifting) = (ended.clone(), mountpoint.to_owned(), Arc::clone(&guarding));
+    let (by_session, at, lifting) = (ended.clone(), mountpoint.to_owned(), Arc::clone(guarding));
     spawn("session", move || {
         // And all that it starts to serve.
         sched::ordinary();
@@ -582,7 +582,7 @@ fn serve_until_unmounted(
             }
         }
     })?;
-    watch_for_unmount(mountpoint, &guarding)?;
+    watch_for_unmount(mountpoint, guarding)?;
     ready().map_err(|error| failed("background", error))?;
     tracing::info!(mountpoint = %mountpoint.display(), "mounted");
     let why = end.recv().map_err(|error| failed("session", error))?;
