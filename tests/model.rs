@@ -156,6 +156,14 @@ impl Model {
             Some(node) if *node != Node::Dir && from_dir => return Err(libc::ENOTDIR),
             _ => {}
         }
+        if let (Node::File { content, sealed: false }, Some(Node::File { content: there, sealed: true })) =
+            (&source, self.nodes.get(to))
+            && content == there
+        {
+            // The seal says of it already what it is: it is dropped.
+            self.nodes.remove(from);
+            return Ok(());
+        }
         if self.is_sealed_within(from) || self.is_sealed_within(to) {
             return Err(libc::EPERM);
         }

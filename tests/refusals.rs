@@ -83,6 +83,8 @@ fn content_is_refused(mount: &Mount, path: &Path, wanted: i32) {
 /// Every way to change a file's name and attributes.
 fn name_and_attributes_are_refused(mount: &Mount, path: &Path, wanted: i32) {
     let (other, free) = (mount.path("other"), mount.path("free/g"));
+    // With the same content, the rename over it would be a success that changes nothing.
+    fs::write(&free, CONTENT.to_ascii_uppercase()).expect("write");
     mount.refuses(wanted, "rename", || fs::rename(path, &other));
     mount.refuses(wanted, "rename within", || fs::rename(path, path.with_file_name("z")));
     mount.refuses(wanted, "rename without replacing", || rename(path, &other, RenameFlags::NOREPLACE));

@@ -254,8 +254,9 @@ impl Filesystem for Adapter {
             return reply.error(Errno::EINVAL);
         }
         let replace = !flags.contains(RenameFlags::RENAME_NOREPLACE);
-        let renamed = self.vfs.rename(caller(req), parent.0, name, new_parent.0, new_name, replace);
-        empty(reply, gone(caller(req), renamed));
+        let caller = caller(req);
+        let done = Box::new(move |renamed| empty(reply, gone(caller, renamed)));
+        self.vfs.rename(caller, (parent.0, name), (new_parent.0, new_name), replace, done);
     }
 
     fn link(&self, req: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {

@@ -41,24 +41,6 @@ impl Vfs {
         self.once_compared(caller, "unlink", || self.unlink_now(caller, parent, name))
     }
 
-    /// Renames a file, symbolic link or folder; `replace`: an existing name may go.
-    ///
-    /// # Errors
-    /// Refused if anything it moves or replaces is retained; nothing has then changed.
-    pub fn rename(
-        &self,
-        caller: Caller,
-        parent: u64,
-        name: &OsStr,
-        new_parent: u64,
-        new_name: &OsStr,
-        replace: bool,
-    ) -> Result<(), Fault> {
-        self.once_compared(caller, "rename", || {
-            self.rename_now(caller, parent, name, new_parent, new_name, replace)
-        })
-    }
-
     /// A folder takes along what is in it: none of that may be a seal whose row is gone from the index.
     pub(super) fn check_rows_below(&self, caller: Caller, folder: &RelPath) -> Result<(), Fault> {
         let belief = self.parts.index.belief();

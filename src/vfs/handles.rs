@@ -139,6 +139,14 @@ impl Handles {
         self.anchors.of(ino).lock().get(&ino)?.upgrade()
     }
 
+    /// Whether the kernel has a file of this inode open. Looks at all handles.
+    pub fn has(&self, ino: u64) -> bool {
+        self.open
+            .lock()
+            .values()
+            .any(|open| matches!(&**open, Handle::File { anchor, .. } if anchor.ino() == ino))
+    }
+
     /// The anchor of an inode, opened by `open` if there is none.
     pub fn anchor_or(
         &self,

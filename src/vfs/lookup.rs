@@ -82,6 +82,9 @@ impl Vfs {
     }
 
     fn attr_open(&self, ino: u64) -> Result<Attr, Fault> {
+        if self.is_dropped(ino) {
+            return Err(Fault::Stale);
+        }
         let mut meta = match (self.handles.anchor(ino), self.parts.places.ghost(ino)) {
             (Some(anchor), _) => store::stat_fd(anchor.file())?,
             (None, Some(ghost)) => store::stat_fd(&*ghost)?,
@@ -103,6 +106,7 @@ impl Vfs {
         if self.parts.places.forget(base, times) {
             self.doubted.forget(base);
             self.renewed.lock().remove(&base);
+            self.same.forget(base);
         }
     }
 }

@@ -26,6 +26,7 @@ mod renumber;
 mod resolve;
 mod retained;
 mod rewrite;
+mod same;
 mod seen;
 mod setattr;
 mod sidecar;
@@ -180,6 +181,7 @@ pub struct Vfs {
     doubted: renumber::Doubted,
     /// Inodes whose file is another inode now, until the kernel forgets them: which one, and where that was put.
     renewed: Mutex<HashMap<u64, (u64, RelPath)>>,
+    same: same::Same,
 }
 
 impl Vfs {
@@ -205,6 +207,7 @@ impl Vfs {
             retained: retained::Retained::default(),
             doubted: renumber::Doubted::default(),
             renewed: Mutex::default(),
+            same: same::Same::default(),
         })
     }
 

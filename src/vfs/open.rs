@@ -244,6 +244,9 @@ impl Vfs {
             Ok(found) => found,
             Err(fault) => {
                 drop(still);
+                if self.is_dropped(ino) {
+                    return done(Err(Fault::Stale));
+                }
                 let ghost = self.parts.places.ghost(ino);
                 // The name is gone since it was looked up, or it is reopened through /proc.
                 return done(match (self.handles.anchor(ino).is_some(), ghost) {

@@ -21,16 +21,24 @@ enum Moving {
     Plain,
 }
 
+/// What became of a rename that was not refused.
+pub(super) enum Renamed {
+    /// It is done.
+    Done,
+    /// Nothing yet: it is over a sealed file of the same size.
+    PerhapsSame,
+}
+
 impl Vfs {
+    /// Renames, or says that it would be refused, but for content that may be the same, if that is `perhaps_same`.
     pub(super) fn rename_now(
         &self,
         caller: Caller,
-        parent: u64,
-        name: &OsStr,
-        new_parent: u64,
-        new_name: &OsStr,
+        (parent, name): (u64, &OsStr),
+        (new_parent, new_name): (u64, &OsStr),
         replace: bool,
-    ) -> Result<(), Fault> {
+        perhaps_same: bool,
+    ) -> Result<Renamed, Fault> {
         let new_name = self.new_name(caller, new_parent, new_name, "rename")?;
         let name = check_name(name)?;
         if special::is_special(parent) || is_root_seal(parent, name) || is_root_seal(new_parent, new_name) {
@@ -52,7 +60,7 @@ impl Vfs {
             Err(fault) => return Err(fault),
         };
         if replaced.as_ref().is_some_and(|found| found.meta.ino == from.meta.ino) {
-            return Ok(());
+            return Ok(Renamed::Done);
         }
         if to_path.is_within(&from.path) {
             return Err(Fault::Invalid);
@@ -61,6 +69,12 @@ impl Vfs {
             self.check_vacant(caller, &to_path, "rename")?;
         }
         self.kinds_fit(&from, replaced.as_ref())?;
+        if let Some(replaced) = &replaced
+            && perhaps_same
+            && self.may_be_same(&from, replaced)
+        {
+            return Ok(Renamed::PerhapsSame);
+        }
         let moving = self.check_moving(caller, &from)?;
         let covered = match replaced.as_ref().filter(|found| found.meta.kind != EntryKind::Dir) {
             Some(replaced) => self.check_replaced(caller, replaced)?,
@@ -100,7 +114,7 @@ impl Vfs {
             }
         }
         self.moved(caller, &from, &to_path, new_parent, moving);
-        Ok(())
+        Ok(Renamed::Done)
     }
 
     fn kinds_fit(&self, from: &Found, replaced: Option<&Found>) -> Result<(), Fault> {
