@@ -22,6 +22,8 @@ pub struct Mount {
     pub device: (u32, u32),
     /// Whether it is a FUSE file system, of whichever kind.
     pub fuse: bool,
+    /// Whom it keeps room for beside root (`resuid=` of ext4 and f2fs), where it says so.
+    pub reserved_for: Option<u32>,
     /// The store's absolute path, if it is one of ours.
     pub store: Option<PathBuf>,
 }
@@ -45,6 +47,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let (device, root, point) = (fields.nth(2)?, fields.next()?, fields.next()?);
     fields.find(|field| *field == b"-")?;
     let (kind, source) = (fields.next()?, fields.next()?);
+    let options = std::str::from_utf8(fields.next().unwrap_or_default()).unwrap_or_default();
     let (major, minor) = std::str::from_utf8(device).ok()?.split_once(':')?;
     let path = |field| PathBuf::from(OsString::from_vec(unescape(field)));
     Some(Mount {
@@ -52,6 +55,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
         root: path(root),
         device: (major.parse().ok()?, minor.parse().ok()?),
         fuse: kind == b"fuse" || kind == b"fuseblk" || kind.starts_with(b"fuse."),
+        reserved_for: options.split(',').find_map(|option| option.strip_prefix("resuid=")?.parse().ok()),
         store: (kind == FS_TYPE).then(|| path(source)),
     })
 }

@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::process::{getpriority_process, setpriority_process};
 
 /// By how much nice values are lowered (sched(7)).
@@ -23,6 +24,37 @@ static ORDINARY: OnceLock<i32> = OnceLock::new();
 
 /// A process that one of ours starts finds in it what [`ordinary_nice`] answered there.
 pub const ENV: &str = "SEALFS_ORDINARY_NICE";
+
+/// A value that takes long to make, made anew so seldom that this takes a twentieth of one processor at most, however
+/// often it is asked for. What takes a millisecond is at most 20 ms old.
+#[derive(Debug, Default)]
+pub struct Seldom<T>(Mutex<Option<Made<T>>>);
+
+#[derive(Debug)]
+struct Made<T> {
+    value: T,
+    at: Instant,
+    took: Duration,
+}
+
+impl<T: Clone> Seldom<T> {
+    /// The value; `make` makes it, one thread at a time.
+    ///
+    /// # Errors
+    /// What `make` returns; the next call tries again.
+    pub fn get<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let mut made = self.0.lock();
+        if let Some(made) = &*made
+            && made.at.elapsed() < made.took * 20
+        {
+            return Ok(made.value.clone());
+        }
+        let begun = Instant::now();
+        let value = make()?;
+        *made = Some(Made { value: value.clone(), at: Instant::now(), took: begun.elapsed() });
+        Ok(value)
+    }
+}
 
 /// Lowers the nice value of the calling thread and of all that it starts. Before privileges are dropped. Who has not the
 /// right to goes on without.
@@ -124,6 +156,20 @@ mod tests {
             assert_eq!(nice(), before - LOWERED);
         });
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn what_is_asked_for_all_the_time_is_made_a_twentieth_of_it() {
+        let (seldom, mut made, begun) = (Seldom::default(), 0, Instant::now());
+        while begun.elapsed() < Duration::from_millis(450) {
+            let value: Result<u32, ()> = seldom.get(|| {
+                made += 1;
+                std::thread::sleep(Duration::from_millis(10));
+                Ok(made)
+            });
+            assert_eq!(value, Ok(made));
+        }
+        assert!((1..=3).contains(&made), "{made} times");
     }
 
     #[test]

@@ -16,7 +16,10 @@ impl Asked<'_> {
         let by = Actor::Uid(self.peer.uid);
         let predicate =
             attest(&parts.index, &parts.clock, record, envelope, by).map_err(|error| match error {
-                AttestError::Attested(_) | AttestError::Twice => refused(REFUSED, error.to_string()),
+                AttestError::Attested(_)
+                | AttestError::Twice
+                | AttestError::TooMany
+                | AttestError::TooLarge => refused(REFUSED, error.to_string()),
                 AttestError::Gone => refused(NOT_SEALED, error.to_string()),
                 AttestError::Ledger(_) => refused(FAILED, error.to_string()),
             })?;

@@ -150,7 +150,7 @@ impl Asked<'_> {
     fn done(&self, request: Request, send: Items<'_>) -> Result<(), Refused> {
         self.may_change(&request)?;
         match request {
-            Request::Status => item(send, &self.about.status()),
+            Request::Status => item(send, &self.about.status(&|path| self.may_see(path))),
             Request::Counters => item(send, &COUNTERS.snapshot()),
             Request::Flush => self.flush(),
             Request::Restart => self.restart(),
@@ -238,6 +238,12 @@ impl Asked<'_> {
         // A hash can tell a short secret; the descriptor may be one that cannot read.
         let sha256 = view.sha256.filter(|_| self.may_read(&target.meta));
         Ok(FileView { sha256, ..view })
+    }
+
+    /// Whether a path may be named to who asks, who may not be able to reach it: its owner, auditors and root.
+    fn may_see(&self, path: &RelPath) -> bool {
+        let owns = || self.vfs.parts().tree.stat_path(path).is_ok_and(|meta| meta.uid == self.peer.uid);
+        self.peer.is_root() || self.has(Role::Auditor) || owns()
     }
 
     fn may_read(&self, meta: &Meta) -> bool {

@@ -15,6 +15,7 @@ use super::handle::{Asked, Refused};
 use super::peer::Peer;
 use super::places::{Place, Places};
 use super::protocol::{Reply, Request};
+use crate::model::RelPath;
 use crate::vfs::Vfs;
 
 /// How long a connection may be silent between requests.
@@ -22,8 +23,8 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 /// What the server answers about beside the file system.
 pub trait About: Send + Sync {
-    /// The daemon and its mount.
-    fn status(&self) -> super::protocol::StatusView;
+    /// The daemon and its mount. Paths are named where `may_see` says so, the others are only counted.
+    fn status(&self, may_see: &dyn Fn(&RelPath) -> bool) -> super::protocol::StatusView;
     /// The device number of the mount, if it is known.
     fn device(&self) -> Option<(u32, u32)>;
     /// Has this process replaced by another one, under the live mount; it ends at any moment.

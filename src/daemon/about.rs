@@ -10,8 +10,11 @@ use parking_lot::Mutex;
 use super::link::{Link, Message};
 use crate::control::About;
 use crate::control::protocol::StatusView;
-use crate::ledger::Summary;
+use crate::ledger::{LedgerError, Summary, Totals};
 use crate::metrics::COUNTERS;
+use crate::model::{RelPath, Timestamp};
+use crate::sched::Seldom;
+use crate::seal::Counts;
 use crate::vfs::Vfs;
 
 /// By then an answer is sent.
@@ -33,23 +36,55 @@ pub struct Daemon {
     pub device: Mutex<Option<(u32, u32)>>,
     /// The parent, where there is one.
     pub link: Option<Arc<Link>>,
+    /// Expired seals and files that are not sealed, as they were last counted.
+    pub expired: Seldom<u64>,
+    pub unsealed: Seldom<Counts>,
     /// How often a worker was replaced.
     pub restarts: u64,
     /// Why the last one was.
     pub why: String,
 }
 
+impl Daemon {
+    /// Counts over the whole index, without a look at each row of it.
+    fn summary(&self, now: Timestamp) -> Result<Summary, LedgerError> {
+        let index = &self.vfs.parts().index;
+        let expired = self.expired.get(|| index.read().expired(now))?;
+        let Totals { seals, held, bytes } = index.totals()?;
+        let count = |number: i64| u64::try_from(number).unwrap_or(0);
+        // They may have been counted before some of them ended.
+        let expired = expired.min(count(seals));
+        Ok(Summary {
+            sealed: count(seals) - expired,
+            expired,
+            held: count(held),
+            bytes: count(bytes),
+            entries: index.read().entries()?,
+        })
+    }
+}
+
 impl About for Daemon {
-    fn status(&self) -> StatusView {
+    fn status(&self, may_see: &dyn Fn(&RelPath) -> bool) -> StatusView {
         let parts = self.vfs.parts();
         let time = parts.clock.now();
         let (mut warnings, mut summary) = (Vec::new(), Summary::default());
-        match parts.index.read().summary(time) {
+        match self.summary(time) {
             Ok(read) => summary = read,
             Err(error) => warnings.push(error.to_string()),
         }
-        let unsealed = parts.pipeline.counts();
+        let counted: Result<_, std::convert::Infallible> = self.unsealed.get(|| Ok(parts.pipeline.counts()));
+        let Ok(mut unsealed) = counted;
         warnings.extend(self.policy_error.lock().clone());
+        let seen = |path: &str| RelPath::parse(path).is_ok_and(|path| may_see(&path));
+        let failing = unsealed.failing.len();
+        unsealed.failing.retain(|(path, _)| seen(path));
+        if unsealed.failing.len() < failing {
+            let hidden = failing - unsealed.failing.len();
+            warnings.push(format!(
+                "{hidden} file(s) of others not sealed yet; root and the role 'auditor' see which"
+            ));
+        }
         warnings.extend(unsealed.failing.iter().map(|(path, why)| format!("{path}: not sealed yet: {why}")));
         if unsealed.torn > 0 {
             let torn = unsealed.torn;
@@ -62,7 +97,16 @@ impl About for Daemon {
         if let Ok(altered) = parts.index.read().altered()
             && !altered.is_empty()
         {
-            warnings.push(format!("backing files found ALTERED: {}", altered.join(", ")));
+            let (named, hidden): (Vec<_>, Vec<_>) = altered.into_iter().partition(|path| seen(path));
+            if !named.is_empty() {
+                warnings.push(format!("backing files found ALTERED: {}", named.join(", ")));
+            }
+            if !hidden.is_empty() {
+                let hidden = hidden.len();
+                warnings.push(format!(
+                    "{hidden} backing file(s) of others found ALTERED; root and the role 'auditor' see which"
+                ));
+            }
         }
         warnings.extend(of_index(&parts.index));
         let (held, whole) = parts.reserve.held();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
+use super::background;
 use super::memory::Memory;
 use crate::ledger::{Actor, Change, Ending, LedgerError};
 use crate::model::RelPath;
@@ -53,6 +54,9 @@ impl Housekeeper {
                 continue;
             }
             self.each_second();
+            if let Err(error) = background::bound_log() {
+                tracing::debug!(%error, "the log is not put aside");
+            }
             memory.known(self.vfs.parts().places.len());
             if ticks >= CLAIMED_BY {
                 self.settle_unclaimed();

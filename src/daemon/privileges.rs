@@ -38,6 +38,9 @@ pub fn drop_most() -> std::io::Result<()> {
         // fusermount3 is set-user-id: no_new_privs would take the mount away.
         return Ok(());
     }
+    // A file system may keep room for a group (`resgid=` of ext4), and those of whoever started us are of no use. Who has
+    // lost the right to give them up has done so before.
+    let _ = rustix::thread::set_thread_groups(&[]);
     let kept = KEPT.into_iter().fold(CapabilitySet::empty(), CapabilitySet::union);
     let now = rustix::thread::capabilities(None)?;
     if now.permitted.contains(CapabilitySet::SETPCAP) {

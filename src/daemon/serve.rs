@@ -1,6 +1,7 @@
 //! The daemon: everything wired together, in the order in which it must come up and go down.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -193,13 +194,19 @@ fn serve(
         export_error,
         device: Mutex::new(None),
         link: start.as_ref().map(|start| Arc::clone(&start.link)),
+        expired: sched::Seldom::default(),
+        unsealed: sched::Seldom::default(),
         restarts: start.as_ref().map_or(0, |start| start.restarts),
         why: start.as_ref().map(|start| start.why.clone()).unwrap_or_default(),
     });
     let served = Arc::clone(&vfs);
     let listening = Arc::new(listener);
     let accepting = Arc::clone(&listening);
-    spawn("control-accept", move || accepting.serve(&served, &about))?;
+    spawn("control-accept", move || {
+        // Whoever asks takes turns as other programs do, and so do the threads that are started for them.
+        sched::ordinary();
+        accepting.serve(&served, &about);
+    })?;
 
     if let Some(start) = &start {
         let (link, vfs) = (Arc::clone(&start.link), Arc::clone(&vfs));
@@ -296,7 +303,8 @@ fn build(
         layout.clear_staging().map_err(|error| failed(layout.staging().display(), error))?;
     }
     let tree = Tree::open(&layout.tree()).map_err(|error| failed(layout.tree().display(), error))?;
-    store::room::look(tree.root()).map_err(|error| failed(layout.tree().display(), error))?;
+    store::room::look(tree.root(), &reserved_for(layout))
+        .map_err(|error| failed(layout.tree().display(), error))?;
     let staging = Tree::open(&layout.staging()).map_err(|error| failed(layout.staging().display(), error))?;
 
     let mut abilities = Abilities { leases: true, immutable: true, pages: true };
@@ -422,6 +430,18 @@ fn build(
     };
     let vfs = Vfs::new(parts, last_handle).map_err(|error| failed("tree", error))?;
     Ok(Built { vfs: Arc::new(vfs), notes: inbox, exporter: exporter.map(Arc::new), unclaimed, to_renew })
+}
+
+/// The users that the file system of the tree keeps room for.
+fn reserved_for(layout: &Layout) -> Vec<u32> {
+    let device = std::fs::metadata(layout.tree()).ok().map(|meta| meta.dev());
+    let device = device.map(|device| (rustix::fs::major(device), rustix::fs::minor(device)));
+    let mounts = crate::mounts::read().unwrap_or_default();
+    mounts
+        .iter()
+        .filter(|mount| Some(mount.device) == device)
+        .filter_map(|mount| mount.reserved_for)
+        .collect()
 }
 
 fn read_policy(path: &Path) -> Result<Policy, StartError> {

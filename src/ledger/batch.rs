@@ -259,6 +259,7 @@ impl Batch<'_> {
         COUNTERS.index_commits.one();
         COUNTERS.index_seals.add(self.sealed.len() as u64);
         self.open = false;
+        self.index.add_totals(self.known.totals);
         self.index.revise();
         if self.unsettles {
             self.index.unsettle();

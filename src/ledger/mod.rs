@@ -33,7 +33,7 @@ pub use entry::{
 pub use export::{Exporter, check_rollback};
 pub use files::{LogFiles, TileHashes};
 pub use index::{
-    Attachment, AttachmentKind, Filter, Index, KeyRow, Pending, ReadIndex, Refusal, Summary, Traced,
+    Attachment, AttachmentKind, Filter, Index, KeyRow, Pending, ReadIndex, Refusal, Summary, Totals, Traced,
 };
 pub use log_keys::log_keys;
 pub use proven::{NotProven, Proven, RemovalPermit, Vouch};

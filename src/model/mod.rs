@@ -11,7 +11,7 @@ mod time;
 
 pub use digest::{Digest, DigestError};
 pub use path::{
-    NAME_MAX, NameError, RelPath, SEAL_SUFFIX, STATEMENTS_SUFFIX, SUMS_SUFFIX, Sidecar, check_name,
+    NAME_MAX, NameError, PATH_MAX, RelPath, SEAL_SUFFIX, STATEMENTS_SUFFIX, SUMS_SUFFIX, Sidecar, check_name,
     is_reserved,
 };
 pub use record::{

@@ -5,6 +5,8 @@ use std::fmt;
 
 /// Longest name of a file, in bytes.
 pub const NAME_MAX: usize = 255;
+/// Longest path from the mount's root, in bytes: what one call can name (`PATH_MAX`, without the byte that ends it).
+pub const PATH_MAX: usize = 4095;
 /// Suffix of the signature's sidecar.
 pub const SEAL_SUFFIX: &str = ".seal";
 /// Suffix of the statements' sidecar.
@@ -118,6 +120,18 @@ impl RelPath {
     #[must_use]
     pub fn join(&self, name: &str) -> Self {
         if self.0.is_empty() { RelPath(name.to_owned()) } else { RelPath(format!("{}/{name}", self.0)) }
+    }
+
+    /// The path of components that were checked with [`check_name`].
+    pub fn of_checked<'a>(parts: impl Iterator<Item = &'a str>) -> Self {
+        let mut path = String::new();
+        for part in parts {
+            if !path.is_empty() {
+                path.push('/');
+            }
+            path.push_str(part);
+        }
+        RelPath(path)
     }
 
     /// Folder and last component; `None` for the root.

@@ -6,6 +6,7 @@ use std::io::Read;
 use serde_json::{Value, json};
 
 use super::mask::{mask, mask_path};
+use super::room::{self, Room};
 use crate::model::Timestamp;
 
 /// Most parents that are told.
@@ -81,13 +82,14 @@ pub fn masked_link(path: &str) -> Option<String> {
     link(path).map(|target| mask_path(&target))
 }
 
-/// The command line, masked; `"off"` where it is not to be told.
-pub fn arguments(pid: u32, told: bool) -> Value {
+/// The command line, masked, as far as it has room; `"off"` where it is not to be told.
+pub fn arguments(pid: u32, told: bool, room: &mut Room) -> Value {
     if !told {
         return json!("off");
     }
     let bytes = read(&format!("/proc/{pid}/cmdline"), COMMAND).unwrap_or_default();
     let whole = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
+    room.full |= bytes.len() as u64 >= COMMAND || whole.split(|byte| *byte == 0).count() > ARGUMENTS;
     let arguments: Vec<String> = if whole.is_empty() {
         Vec::new()
     } else {
@@ -97,7 +99,7 @@ pub fn arguments(pid: u32, told: bool) -> Value {
             .map(|argument| shortened(&String::from_utf8_lossy(argument)))
             .collect()
     };
-    json!(mask(&arguments))
+    json!(room.keep_all(mask(&arguments)))
 }
 
 /// An argument that is longer than anybody reads, cut short.
@@ -130,6 +132,7 @@ pub fn started(start_ticks: u64) -> Option<Timestamp> {
 /// The parents of a process, nearest first: up to the process that began its session, and further while the control
 /// group stays the same (a service's or a container's own processes); never process 1.
 pub fn parents(of: &Stat, cgroup_of: Option<&str>, arguments_told: bool) -> Vec<Value> {
+    let mut room = Room::of(room::PARENTS);
     let (mut found, mut next, mut in_session) = (Vec::new(), of.parent, of.identity.pid != of.session);
     while next > 1 && found.len() < PARENTS {
         let Some(parent) = stat(next) else { break };
@@ -138,12 +141,17 @@ pub fn parents(of: &Stat, cgroup_of: Option<&str>, arguments_told: bool) -> Vec<
         if !in_session && !same_group {
             break;
         }
-        found.push(json!({
+        room.full = false;
+        let mut known = json!({
             "pid": parent.identity.pid,
             "started": started(parent.identity.start),
-            "executable": masked_link(&format!("/proc/{next}/exe")),
-            "arguments": arguments(next, arguments_told),
-        }));
+            "executable": room.keep(masked_link(&format!("/proc/{next}/exe"))),
+            "arguments": arguments(next, arguments_told, &mut room),
+        });
+        if room.full {
+            known["truncated"] = json!(true);
+        }
+        found.push(known);
         in_session &= next != of.session;
         next = parent.parent;
     }

@@ -10,6 +10,7 @@ mod mask;
 mod observer;
 mod process;
 mod recent;
+mod room;
 mod writer;
 
 pub use claims::{ALLOWED, Claims, claims, pick};

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::chain::{self, Identity, Stat};
 use super::claims::{claims, pick};
 use super::executable::Executables;
+use super::room::{self, Room};
 
 /// Most bytes of an environment that are looked through.
 const ENVIRONMENT: u64 = 1 << 20;
@@ -65,15 +66,18 @@ impl Writer {
         known: &Executables,
     ) -> Result<Self, &'static str> {
         let Identity { pid, start, .. } = before.identity;
-        let executable = chain::masked_link(&format!("/proc/{pid}/exe"));
+        let (mut command_line, mut paths) = (Room::of(room::COMMAND_LINE), Room::of(room::PATHS));
+        let executable = paths.keep(chain::masked_link(&format!("/proc/{pid}/exe")));
         let digest = known.digest_of(pid);
-        let arguments = chain::arguments(pid, settings.arguments);
-        let directory = chain::masked_link(&format!("/proc/{pid}/cwd"));
+        let arguments = chain::arguments(pid, settings.arguments, &mut command_line);
+        let directory = paths.keep(chain::masked_link(&format!("/proc/{pid}/cwd")));
         let status = chain::read(&format!("/proc/{pid}/status"), 64 * 1024).unwrap_or_default();
         let status = String::from_utf8_lossy(&status);
-        let cgroup = chain::cgroup(pid);
+        let cgroup = paths.keep(chain::cgroup(pid));
         let environment = chain::read(&format!("/proc/{pid}/environ"), ENVIRONMENT).unwrap_or_default();
-        let environment = pick(&environment, &settings.env);
+        let mut environment = pick(&environment, &settings.env);
+        let mut variables = Room::of(room::VARIABLES);
+        environment.retain(|name, value| variables.takes(name) && variables.takes(value));
         let parents = chain::parents(before, cgroup.as_deref(), settings.arguments);
         // The same process, running the same program, from the first look to the last.
         if chain::stat(pid).map(|after| after.identity) != Some(before.identity) {
@@ -99,6 +103,9 @@ impl Writer {
                 "run": claimed.run,
             },
         });
+        if command_line.full || paths.full || variables.full {
+            json["truncated"] = json!(true);
+        }
         match digest {
             Ok(digest) => json["executableSha256"] = json!(digest),
             Err(why) => json["executableUnread"] = json!(why),

@@ -4,7 +4,7 @@
 //! the host (after a reboot only what the index marked as synced goes on). The first line names the boot.
 //! Paths hold no control characters, so a line is a line.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -14,7 +14,8 @@ use parking_lot::Mutex;
 
 use crate::model::{Asked, RelPath, Timestamp};
 
-/// The size from which the journal is written anew, in bytes.
+/// The journal is written anew when events have added this much to what it held when it was last written anew, in bytes,
+/// and at least as much again as that was: so that each byte is rewritten a bounded number of times.
 const COMPACT_AT: u64 = 16 << 20;
 /// Bytes that are allocated beyond its end, so that a disk that has become full does not end it at once.
 const AHEAD: u64 = 1 << 20;
@@ -38,6 +39,8 @@ struct Open {
     /// None where nothing is to be written.
     file: Option<File>,
     size: u64,
+    /// The size from which it is written anew.
+    anew_at: u64,
     /// Bytes up to which it has its room.
     allocated: u64,
     /// Lines that found no room.
@@ -94,13 +97,13 @@ impl Journal {
         if head != format!("sealfs journal 1\t{boot}").as_bytes() {
             return Ok(None);
         }
-        let mut files = HashMap::new();
+        let mut replayed = Replayed::default();
         for line in lines {
             if let Ok(line) = String::from_utf8(line?) {
-                replay(&mut files, &line);
+                replayed.line(&line);
             }
         }
-        Ok(Some(files))
+        Ok(Some(replayed.files))
     }
 
     /// Begins a new journal that holds `files`.
@@ -115,7 +118,7 @@ impl Journal {
     /// A journal that is only read: what it says stays as the last writer left it.
     #[must_use]
     pub fn read_only(path: &Path, boot: &str) -> Self {
-        let open = Open { file: None, size: 0, allocated: 0, behind: String::new() };
+        let open = Open { file: None, size: 0, anew_at: u64::MAX, allocated: 0, behind: String::new() };
         Journal { path: path.to_owned(), boot: boot.to_owned(), open: Mutex::new(open) }
     }
 
@@ -181,15 +184,17 @@ impl Journal {
     /// Whether it has grown so large that it should be written anew.
     #[must_use]
     pub fn is_large(&self) -> bool {
-        self.open.lock().size > COMPACT_AT
+        let open = self.open.lock();
+        open.size > open.anew_at
     }
 
-    /// Writes it anew with what it says now. Nothing is lost if that fails.
+    /// Writes it anew with what it says now. Nothing is lost if that fails; it is tried again when it has grown further.
     ///
     /// # Errors
     /// If it cannot be read back or written.
     pub fn compact(&self) -> io::Result<()> {
         let mut open = self.open.lock();
+        open.anew_at = open.size + COMPACT_AT;
         if !open.catch_up() {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -227,53 +232,93 @@ fn write_anew(path: &Path, boot: &str, files: &HashMap<u64, Found>) -> io::Resul
     file.set_len(0)?;
     file.write_all(text.as_bytes())?;
     std::fs::rename(&temporary, path)?;
-    let mut open = Open { file: Some(file), size: text.len() as u64, allocated: 0, behind: String::new() };
+    let size = text.len() as u64;
+    let anew_at = size + size.max(COMPACT_AT);
+    let mut open = Open { file: Some(file), size, anew_at, allocated: 0, behind: String::new() };
     open.allocate();
     Ok(open)
 }
 
-fn replay(files: &mut HashMap<u64, Found>, line: &str) {
-    let mut fields = line.split('\t');
-    let (Some(event), Some(first)) = (fields.next(), fields.next()) else { return };
-    let second = fields.next();
-    if event == "m" {
-        let (Ok(from), Some(Ok(to))) = (RelPath::parse(first), second.map(RelPath::parse)) else { return };
-        for file in files.values_mut() {
-            if let Some(path) = file.path.rebased(&from, &to) {
+/// What the lines read so far say.
+#[derive(Default)]
+struct Replayed {
+    files: HashMap<u64, Found>,
+    /// The same by path, from the first rename on: a rename costs what it moves, not what there is.
+    places: Option<BTreeSet<(RelPath, u64)>>,
+}
+
+impl Replayed {
+    fn line(&mut self, line: &str) {
+        let mut fields = line.split('\t');
+        let (Some(event), Some(first)) = (fields.next(), fields.next()) else { return };
+        let second = fields.next();
+        if event == "m" {
+            let (Ok(from), Some(Ok(to))) = (RelPath::parse(first), second.map(RelPath::parse)) else {
+                return;
+            };
+            self.renamed(&from, &to);
+            return;
+        }
+        let Ok(ino) = first.parse::<u64>() else { return };
+        match (event, second) {
+            ("o" | "c" | "t", Some(path)) => {
+                let Ok(path) = RelPath::parse(path) else { return };
+                self.at(ino, path, event);
+            }
+            ("d", Some(word)) => {
+                if let Some(file) = self.files.get_mut(&ino) {
+                    file.demanded = Asked::of_word(word);
+                }
+            }
+            ("r", Some(until)) => {
+                if let (Some(file), Ok(until)) = (self.files.get_mut(&ino), until.parse()) {
+                    file.request = Some(Timestamp(until));
+                }
+            }
+            ("x", None) => {
+                if let (Some(gone), Some(places)) = (self.files.remove(&ino), &mut self.places) {
+                    places.remove(&(gone.path, ino));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn at(&mut self, ino: u64, path: RelPath, event: &str) {
+        let file = self.files.entry(ino).or_insert_with(|| Found {
+            path: path.clone(),
+            open: false,
+            torn: false,
+            demanded: None,
+            request: None,
+        });
+        if let Some(places) = &mut self.places {
+            places.remove(&(file.path.clone(), ino));
+            places.insert((path.clone(), ino));
+        }
+        file.path = path;
+        file.open = event == "o";
+        file.torn = event == "t";
+    }
+
+    fn renamed(&mut self, from: &RelPath, to: &RelPath) {
+        let files = &self.files;
+        let places = self
+            .places
+            .get_or_insert_with(|| files.iter().map(|(ino, file)| (file.path.clone(), *ino)).collect());
+        // Whatever lies below a path comes after it, among names that begin alike.
+        let same = places.range((from.clone(), 0)..).take_while(|(path, _)| path == from);
+        let below = places.range((from.join(""), 0)..).take_while(|(path, _)| path.is_within(from));
+        let moved: Vec<_> = same.chain(below).cloned().collect();
+        for place in moved {
+            let Some(path) = place.0.rebased(from, to) else { continue };
+            let ino = place.1;
+            places.remove(&place);
+            places.insert((path.clone(), ino));
+            if let Some(file) = self.files.get_mut(&ino) {
                 file.path = path;
             }
         }
-        return;
-    }
-    let Ok(ino) = first.parse::<u64>() else { return };
-    match (event, second) {
-        ("o" | "c" | "t", Some(path)) => {
-            let Ok(path) = RelPath::parse(path) else { return };
-            let file = files.entry(ino).or_insert_with(|| Found {
-                path: path.clone(),
-                open: false,
-                torn: false,
-                demanded: None,
-                request: None,
-            });
-            file.path = path;
-            file.open = event == "o";
-            file.torn = event == "t";
-        }
-        ("d", Some(word)) => {
-            if let Some(file) = files.get_mut(&ino) {
-                file.demanded = Asked::of_word(word);
-            }
-        }
-        ("r", Some(until)) => {
-            if let (Some(file), Ok(until)) = (files.get_mut(&ino), until.parse()) {
-                file.request = Some(Timestamp(until));
-            }
-        }
-        ("x", None) => {
-            files.remove(&ino);
-        }
-        _ => {}
     }
 }
 
@@ -308,5 +353,51 @@ mod tests {
         assert!(!found[&2].open && found[&2].request == Some(Timestamp(77)));
         assert!(found[&2].demanded == Some(Asked::Readonly) && found[&2].request == Some(Timestamp(77)));
         assert_eq!(Journal::read(&file, "another boot").unwrap(), None);
+    }
+
+    #[test]
+    fn it_is_written_anew_only_when_it_has_doubled() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("journal");
+        let long = "p".repeat(250);
+        let live: HashMap<u64, Found> = (0..100_000)
+            .map(|ino| {
+                let path = path(&format!("{long}/{ino}"));
+                (ino, Found { path, open: true, torn: false, demanded: None, request: None })
+            })
+            .collect();
+        let journal = Journal::start(&file, "boot", &live).unwrap();
+        let size = std::fs::metadata(&file).unwrap().len();
+        assert!(size > COMPACT_AT && !journal.is_large(), "its live content alone is {size} bytes");
+        let line = format!("c\t1\t{long}/1\n").repeat(1000);
+        let mut added = 0;
+        while !journal.is_large() {
+            journal.append(&line);
+            added += line.len() as u64;
+        }
+        assert!(added >= size, "{added} bytes came to {size}");
+        journal.compact().unwrap();
+        assert!(!journal.is_large());
+    }
+
+    #[test]
+    fn renames_cost_what_they_move() {
+        let mut replayed = Replayed::default();
+        for ino in 0..20_000 {
+            replayed.line(&format!("o\t{ino}\td/{ino}"));
+        }
+        replayed.line("o\t20000\td-1");
+        replayed.line("o\t20001\te/x");
+        replayed.line("m\td\tf/g");
+        let begun = std::time::Instant::now();
+        for n in 0..20_000 {
+            let (from, to) = if n % 2 == 0 { ("e", "h") } else { ("h", "e") };
+            replayed.line(&format!("m\t{from}\t{to}"));
+        }
+        // All files for each rename would be 400 million looks: minutes.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20));
+        assert_eq!(replayed.files[&7].path, path("f/g/7"));
+        assert_eq!(replayed.files[&20_000].path, path("d-1"));
+        assert_eq!(replayed.files[&20_001].path, path("e/x"));
     }
 }

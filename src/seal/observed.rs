@@ -7,6 +7,8 @@ use crate::statement::{provenance_body, unknown_writer};
 
 /// Writers kept of a file; of more, the first ones and the last.
 const MOST: usize = 8;
+/// Bytes of JSON kept of all of them; of more, the first ones.
+const BYTES: usize = 64 * 1024;
 
 /// The writers of a file, in the order in which they first opened it.
 #[derive(Clone, Default)]
@@ -94,6 +96,12 @@ impl Observed {
                  from outside",
             ));
         }
+        let (mut bytes, known) = (0, writers.len());
+        writers.retain(|writer| {
+            bytes += writer.to_string().len();
+            bytes <= BYTES
+        });
+        self.more += (known - writers.len()) as u64;
         provenance_body(&writers, self.more).map(Into::into).map_err(|error| error.to_string())
     }
 }

@@ -134,7 +134,7 @@ impl Places {
             parts.push(&*node.name);
             at = node.parent;
         }
-        Some(parts.iter().rev().fold(RelPath::root(), |path, part| path.join(part)))
+        Some(RelPath::of_checked(parts.into_iter().rev()))
     }
 
     /// The name was renamed.

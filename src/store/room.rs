@@ -7,21 +7,27 @@
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Magic numbers (`statfs(2)`) of the file systems that keep room by user. Others may ask this user for permissions.
 const KEEPING: [i64; 2] = [0xef53, 0xf2f5_2010];
-/// A user without privileges.
-const ANYBODY: libc::uid_t = 65534;
+/// Users without privileges, on whose behalf nobody does anything: the first for whom no room is kept is taken.
+const NOBODIES: [libc::uid_t; 3] = [65534, 65533, 65532];
+
+/// The one that was taken.
+static ANYBODY: AtomicU32 = AtomicU32::new(NOBODIES[0]);
 
 /// Whether the backing file system keeps room for user 0, and we are that.
 static KEEPS: AtomicBool = AtomicBool::new(false);
 
-/// Looks, once, whether the file system of the backing tree keeps room for root.
+/// Looks, once, whether the file system of the backing tree keeps room for root; `kept_for`: for which users it says that it
+/// does (`mount -o resuid=65534`). Rooms that groups have are nobody's here: the daemon gives its other groups up.
 ///
 /// # Errors
 /// What `fstatfs(2)` reports.
-pub fn look(root: impl AsFd) -> io::Result<()> {
+pub fn look(root: impl AsFd, kept_for: &[u32]) -> io::Result<()> {
+    let nobody = NOBODIES.into_iter().find(|user| !kept_for.contains(user));
+    ANYBODY.store(nobody.unwrap_or(NOBODIES[0]), Ordering::Relaxed);
     #[expect(clippy::useless_conversion, reason = "the type differs between targets")]
     let kind = i64::from(rustix::fs::fstatfs(root)?.f_type);
     KEEPS.store(KEEPING.contains(&kind) && rustix::process::geteuid().is_root(), Ordering::Relaxed);
@@ -34,7 +40,7 @@ struct Anybody(PhantomData<*const ()>);
 impl Anybody {
     fn begin() -> Self {
         // SAFETY: a system call for this thread alone (glibc does not spread it to others), without pointers.
-        unsafe { libc::setfsuid(ANYBODY) };
+        unsafe { libc::setfsuid(ANYBODY.load(Ordering::Relaxed)) };
         Anybody(PhantomData)
     }
 }

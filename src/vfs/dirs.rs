@@ -245,7 +245,7 @@ impl Vfs {
         let name = self.new_name(caller, parent, name, "mkdir")?;
         let _still = self.lives().namespace.read();
         let (dir, folder) = self.folder(parent)?;
-        self.check_vacant(caller, &folder.join(name), "mkdir")?;
+        self.check_vacant(caller, &super::depth::room_for(folder.join(name))?, "mkdir")?;
         let inherited = store::stat_fd(&*dir)?.perm & 0o2000;
         store::mkdir_at(&*dir, name, perm & 0o1777)?;
         let made = store::open_at(&*dir, name, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY)

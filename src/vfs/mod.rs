@@ -8,6 +8,7 @@ mod attr;
 mod compared;
 mod copy;
 mod data;
+mod depth;
 mod dirs;
 mod ending;
 mod fault;

@@ -99,7 +99,7 @@ impl Vfs {
             Standing::Unsealed(_) | Standing::Free => None,
         };
         let (dir, folder) = self.folder(parent)?;
-        let path = folder.join(name);
+        let path = super::depth::room_for(folder.join(name))?;
         self.check_vacant(caller, &path, "link")?;
         let policy = self.parts.policy.get();
         if policy.decide(&path).hardlink == Hardlink::Refuse {
@@ -126,7 +126,11 @@ impl Vfs {
                 let still = self.lives().namespace.write();
                 // Before it can be seen: a worker that takes over in between must know what it is.
                 let journal = self.parts.pipeline.journal();
-                journal.closed(meta.ino, &self.parts.places.path(parent).ok_or(Fault::Stale)?.join(name));
+                let made = self.parts.places.path(parent).ok_or(Fault::Stale).map(|folder| folder.join(name));
+                let made = made.and_then(super::depth::room_for).inspect_err(|_| {
+                    let _ = store::remove_at(staging, &staged, false);
+                })?;
+                journal.closed(meta.ino, &made);
                 if let Err(error) = store::rename_at(staging, &staged, &*dir, name, false) {
                     journal.over([meta.ino]);
                     let _ = store::remove_at(staging, &staged, false);

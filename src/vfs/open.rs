@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
+use super::depth::room_for;
 use super::handles::Handle;
 use super::{Attr, Caller, Done, Fault, Opened, Standing, Vfs, renumber, sidecar, special};
 use crate::model::{ArtifactKind, SealRecord, State, check_name, is_reserved};
@@ -63,7 +64,7 @@ impl Vfs {
         // for the folder's lock, which the kernel holds alone for us.
         let _still = self.lives().namespace.read();
         let (dir, folder) = self.folder(parent)?;
-        self.check_vacant(caller, &folder.join(name), "create")?;
+        self.check_vacant(caller, &room_for(folder.join(name))?, "create")?;
         let access = if self.passthrough() { OFlags::RDONLY } else { OFlags::RDWR };
         let file = match store::create_at(&*dir, name, access, perm & FILE_PERM) {
             Ok(file) => file,

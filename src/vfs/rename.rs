@@ -52,7 +52,7 @@ impl Vfs {
         }
         let from = self.find(parent, name)?;
         let (to_dir, to_folder) = self.folder(new_parent)?;
-        let to_path = to_folder.join(new_name);
+        let to_path = super::depth::room_for(to_folder.join(new_name))?;
         let replaced = match self.find(new_parent, new_name) {
             Ok(_) if !replace => return Err(Fault::Exists),
             Ok(found) => Some(found),
@@ -74,6 +74,9 @@ impl Vfs {
             && self.may_be_same(&from, replaced)
         {
             return Ok(Renamed::PerhapsSame);
+        }
+        if from.meta.kind == EntryKind::Dir {
+            super::depth::room_below(store_dir(&from)?, &from.path, &to_path)?;
         }
         let moving = self.check_moving(caller, &from)?;
         let covered = match replaced.as_ref().filter(|found| found.meta.kind != EntryKind::Dir) {

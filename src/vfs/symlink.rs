@@ -31,7 +31,7 @@ impl Vfs {
         }
         let _alone = self.lives().namespace.write();
         let (dir, folder) = self.folder(parent)?;
-        self.check_vacant(caller, &folder.join(name), "symlink")?;
+        self.check_vacant(caller, &super::depth::room_for(folder.join(name))?, "symlink")?;
         store::symlink_at(&*dir, name, target)?;
         let made = store::open_at(&*dir, name, rustix::fs::OFlags::PATH)
             .and_then(|link| self.own(caller, &dir, name, link))

@@ -164,6 +164,18 @@ impl ReadIndex {
         })
     }
 
+    /// Bytes of an attachment; 0 if it is not there.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn attachment_length(&self, id: u64) -> Result<usize, LedgerError> {
+        self.with(|c| {
+            let sql = "SELECT octet_length(body) FROM attachment WHERE id = ?1";
+            let length = c.prepare_cached(sql)?.query_row([id.cast_signed()], |row| row.get(0)).optional()?;
+            Ok(length.unwrap_or(0))
+        })
+    }
+
     /// The attachments after a number, at most `most`.
     ///
     /// # Errors

@@ -26,6 +26,7 @@ use names::Names;
 pub use evidence::{Attachment, AttachmentKind, KeyRow, Traced};
 pub use read::{Filter, Pending, ReadIndex, Refusal, Summary};
 pub use rusqlite::Error as SqliteError;
+pub use write::Totals;
 pub(super) use write::{Interned, Row, Writer};
 
 /// Schema versions, in order. A step once released never changes.
@@ -97,6 +98,8 @@ pub struct Index {
     unsettled: AtomicU64,
     revision: AtomicU64,
     belief: Belief,
+    /// Once they were asked for. Lock order: after the writer.
+    totals: Mutex<Option<Totals>>,
 }
 
 impl Index {
@@ -145,6 +148,7 @@ impl Index {
             unsettled: AtomicU64::new(0),
             revision: AtomicU64::new(0),
             belief: Belief::default(),
+            totals: Mutex::default(),
         })
     }
 
@@ -217,6 +221,25 @@ impl Index {
     #[must_use]
     pub fn revision(&self) -> u64 {
         self.revision.load(Ordering::Acquire)
+    }
+
+    /// Sums over all seals that stand. The first time every row is counted; from then on each commit adds to them.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn totals(&self) -> Result<Totals, LedgerError> {
+        if let Some(totals) = *self.totals.lock() {
+            return Ok(totals);
+        }
+        let state = self.writer.lock();
+        let read = Totals::read(&state.connection)?;
+        Ok(*self.totals.lock().get_or_insert(read))
+    }
+
+    pub(super) fn add_totals(&self, change: Totals) {
+        if let Some(totals) = &mut *self.totals.lock() {
+            totals.add(change);
+        }
     }
 
     pub(super) fn revise(&self) {

@@ -435,7 +435,19 @@ impl ReadIndex {
         })
     }
 
-    /// Counts over the whole index.
+    /// How many seals have expired. Only their rows are looked at.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn expired(&self, now: Timestamp) -> Result<u64, LedgerError> {
+        self.with(|c| {
+            let sql = "SELECT count(*) FROM artifact INDEXED BY artifact_until \
+                       WHERE live = 1 AND retain_until <= ?1 AND holds = 0";
+            c.prepare_cached(sql)?.query_row([now.0], |row| row.get::<_, i64>(0).map(i64::cast_unsigned))
+        })
+    }
+
+    /// Counts over the whole index, row by row; a running daemon has [`super::Index::totals`].
     ///
     /// # Errors
     /// If the index cannot be read.

@@ -17,11 +17,40 @@ pub struct Writer<'a> {
     known: &'a mut Interned,
 }
 
-/// Rows of folders and terms that were found or made in this transaction.
+/// Rows of folders and terms that were found or made in this transaction, and by how much it changes the totals.
 #[derive(Default)]
 pub struct Interned {
     dirs: HashMap<String, i64>,
     terms: HashMap<String, i64>,
+    pub totals: Totals,
+}
+
+/// Sums over all seals that stand, or by how much they change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// How many.
+    pub seals: i64,
+    /// Of these, with holds.
+    pub held: i64,
+    /// Bytes of their files.
+    pub bytes: i64,
+}
+
+impl Totals {
+    /// Counts every row.
+    pub fn read(connection: &Connection) -> rusqlite::Result<Self> {
+        let sql = "SELECT count(*), coalesce(sum(holds > 0), 0), coalesce(sum(size), 0) FROM artifact WHERE live = 1";
+        connection.query_row(sql, [], |row| {
+            Ok(Totals { seals: row.get(0)?, held: row.get(1)?, bytes: row.get(2)? })
+        })
+    }
+
+    /// After a transaction.
+    pub fn add(&mut self, change: Totals) {
+        self.seals += change.seals;
+        self.held += change.held;
+        self.bytes = self.bytes.saturating_add(change.bytes);
+    }
 }
 
 /// A seal that stands, as far as the rules for what may follow on it go.
@@ -269,6 +298,7 @@ impl<'a> Writer<'a> {
             record.provenance.map(|made| made.signature)
         ])?;
         let id = self.connection.last_insert_rowid();
+        self.known.totals.add(Totals { seals: 1, held: 0, bytes: record.size.cast_signed() });
         self.drop_pending(&record.path)?;
         Ok(id)
     }
@@ -279,7 +309,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    pub fn hold(&self, artifact: i64, name: &str, since: Option<Timestamp>) -> rusqlite::Result<()> {
+    pub fn hold(&mut self, artifact: i64, name: &str, since: Option<Timestamp>) -> rusqlite::Result<()> {
         match since {
             Some(since) => self
                 .connection
@@ -290,8 +320,15 @@ impl<'a> Writer<'a> {
                 .prepare_cached("DELETE FROM hold WHERE artifact = ?1 AND name = ?2")?
                 .execute(params![artifact, name])?,
         };
-        let sql = "UPDATE artifact SET holds = (SELECT count(*) FROM hold WHERE artifact = ?1) WHERE id = ?1";
-        self.connection.prepare_cached(sql)?.execute([artifact])?;
+        let sql = "UPDATE artifact SET holds = (SELECT count(*) FROM hold WHERE artifact = ?1) WHERE id = ?1 \
+                   RETURNING holds";
+        let holds: i64 = self.connection.prepare_cached(sql)?.query_row([artifact], |row| row.get(0))?;
+        let held = match (since, holds) {
+            (Some(_), 1) => 1,
+            (None, 0) => -1,
+            _ => 0,
+        };
+        self.known.totals.add(Totals { held, ..Totals::default() });
         Ok(())
     }
 
@@ -301,10 +338,15 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    pub fn end(&self, artifact: i64) -> rusqlite::Result<()> {
+    pub fn end(&mut self, artifact: i64) -> rusqlite::Result<()> {
         // What only its backing file knew is gone with that.
-        let sql = "UPDATE artifact SET live = 0, ino = 0, ctime_s = 0, ctime_ns = 0 WHERE id = ?1";
-        self.connection.prepare_cached(sql)?.execute([artifact])?;
+        let sql = "UPDATE artifact SET live = 0, ino = 0, ctime_s = 0, ctime_ns = 0 WHERE id = ?1 \
+                   RETURNING size, holds > 0";
+        let (bytes, held): (i64, i64) = self
+            .connection
+            .prepare_cached(sql)?
+            .query_row([artifact], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        self.known.totals.add(Totals { seals: -1, held: -held, bytes: -bytes });
         Ok(())
     }
 
