@@ -66,7 +66,7 @@ mod tests {
     fn what_is_kept_is_counted_as_it_is_written() {
         let mut room = Room::of(20);
         assert!(room.takes("\"\"\"") && !room.full);
-        assert_eq!(room.keep_all(vec!["ab".to_owned(), "cdefghi".to_owned(), "".to_owned()]), ["ab"]);
+        assert_eq!(room.keep_all(vec!["ab".to_owned(), "cdefghi".to_owned(), String::new()]), ["ab"]);
         assert!(room.full);
         assert_eq!(room.keep(Some("x".to_owned())), Some("x".to_owned()));
         assert_eq!(length("\u{1}é\n"), serde_json::to_string("\u{1}é\u{1}").unwrap().len() + 1);

@@ -38,7 +38,7 @@ pub struct Totals {
 
 impl Totals {
     /// Counts every row.
-    pub fn read(connection: &Connection) -> rusqlite::Result<Self> {
+    pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
         let sql = "SELECT count(*), coalesce(sum(holds > 0), 0), coalesce(sum(size), 0) FROM artifact WHERE live = 1";
         connection.query_row(sql, [], |row| {
             Ok(Totals { seals: row.get(0)?, held: row.get(1)?, bytes: row.get(2)? })
@@ -46,7 +46,7 @@ impl Totals {
     }
 
     /// After a transaction.
-    pub fn add(&mut self, change: Totals) {
+    pub(super) fn add(&mut self, change: Totals) {
         self.seals += change.seals;
         self.held += change.held;
         self.bytes = self.bytes.saturating_add(change.bytes);
