@@ -403,9 +403,21 @@ fn a_backing_file_system_that_turns_read_only_is_survived() {
     harness::pause(1500);
     alive(&mount, &before);
     assert!(warned(&mount, "ead-only"), "{}", status(&mount)["warnings"]);
-    // The fault is gone: mounted anew after a check.
     mount.kill();
+    let mut again = harness::sealfs();
+    let told = again.args(["-f", "-o", "noguard"]).args([&mount.store, &mount.mnt]).output().expect("sealfs");
+    let said = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(!told.status.success() && said.contains("file system is read-only"), "{said}");
+    // The fault is gone: mounted anew after a check. Another mount namespace has its own mount for a while.
+    let mut other = Command::new("unshare");
+    other.args(["--mount", "--propagation", "private", "sleep", "1"]);
+    let mut other = other.spawn().expect("unshare");
+    harness::eventually("it has its own mounts", || {
+        let own = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+        own(&other.id().to_string()) != own("self")
+    });
     image.unmount();
+    let _ = other.wait();
     image.check();
     image.mount();
     let _ = fs::remove_file(mount.store.join("journal"));

@@ -48,7 +48,9 @@ pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
     let shown = root.display().to_string();
     let lock = StoreLock::take(&reading.layout, &format!("sealctl destroy, pid {}", std::process::id()))
         .map_err(|error| match error {
-            LockError::Busy(_) | LockError::Io(_) => Failure::about(&shown, Exit::Failed, error),
+            LockError::Busy(_) | LockError::ReadOnly | LockError::Io(_) => {
+                Failure::about(&shown, Exit::Failed, error)
+            }
         })?;
     let summary = reading.index.summary(reading.now)?;
     if let Some(record) = reading.index.retained_below(&RelPath::root(), reading.now)? {

@@ -25,7 +25,7 @@ pub fn run(_args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
     let who = format!("sealctl rebuild (process {})", std::process::id());
     let lock = StoreLock::take(&layout, &who).map_err(|error| match error {
         LockError::Busy(_) => Failure::about(&shown, Exit::Refused, error),
-        LockError::Io(_) => Failure::about(&shown, Exit::Failed, error),
+        LockError::ReadOnly | LockError::Io(_) => Failure::about(&shown, Exit::Failed, error),
     })?;
     let keys = log_keys(&layout.keys());
     let done =

@@ -90,6 +90,13 @@ impl About for Daemon {
             let torn = unsealed.torn;
             warnings.push(format!("{torn} torn file(s): 'sealctl ls --state torn' lists them"));
         }
+        let strays = self.vfs.strays();
+        if strays > 0 {
+            warnings.push(format!(
+                "{strays} file(s) with content were neither sealed nor in a count, and are torn since they were found; the \
+                 daemon's log names them"
+            ));
+        }
         if unsealed.old_scratch > 0 {
             let old = unsealed.old_scratch;
             warnings.push(format!("{old} scratch file(s) older than an hour, never to be sealed"));

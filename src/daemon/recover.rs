@@ -1,12 +1,12 @@
 //! What the last daemon left: closed files settle on, open ones are torn.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::ledger::{Index, LedgerError};
 use crate::model::{ArtifactKind, Asked, RelPath, Timestamp};
 use crate::seal::{Demand, Found, Life, Pipeline, Writer};
-use crate::store::{self, EntryKind, Live, LiveKind, Tree};
+use crate::store::{self, EntryKind, Live, LiveKind, Meta, Tree};
 
 /// In the same boot the journal knows all; after a reboot only what was marked as synced can be trusted.
 pub fn known(journal: Option<HashMap<u64, Found>>, index: &Index) -> Result<Vec<(u64, Found)>, LedgerError> {
@@ -66,15 +66,16 @@ pub fn adopt(
     read_only: bool,
 ) -> Adopted {
     let mut adopted = Adopted::default();
-    for (ino, found) in files {
-        let Ok(meta) = tree.stat_path(&found.path) else { continue };
+    for (ino, mut found) in files {
+        let Some((path, meta)) = place(ino, &found.path, live, tree) else { continue };
+        found.path = path;
         let kind = match meta.kind {
             EntryKind::File => ArtifactKind::File,
             EntryKind::Symlink => ArtifactKind::Symlink,
             EntryKind::Dir | EntryKind::Other => continue,
         };
-        // Another file has the name, or the seal was committed and only the journal did not hear of it.
-        if meta.ino != ino || index.read().find(&found.path).is_ok_and(|record| record.is_some()) {
+        // The seal was committed, and only the journal did not hear of it.
+        if index.read().find(&found.path).is_ok_and(|record| record.is_some()) {
             continue;
         }
         // Its row is gone, its seal is in the log: it stays frozen.
@@ -114,6 +115,36 @@ pub fn adopt(
         }
     }
     adopted
+}
+
+/// Where a file stands: as the journal has it or, where that has missed a rename, as the kernel was told. None if it is
+/// at neither place.
+fn place(ino: u64, journaled: &RelPath, live: Option<&Live>, tree: &Tree) -> Option<(RelPath, Meta)> {
+    let told = live.and_then(|live| live.path(ino));
+    [Some(journaled.clone()), told].into_iter().flatten().find_map(|path| {
+        let meta = tree.stat_path(&path).ok().filter(|meta| meta.ino == ino)?;
+        Some((path, meta))
+    })
+}
+
+/// Adds the files that somebody has open for writing and that the journal does not have.
+pub fn add_written(files: &mut Vec<(u64, Found)>, live: &Live, index: &Index, tree: &Tree) {
+    let known: HashSet<u64> = files.iter().map(|(ino, _)| *ino).collect();
+    let written: HashSet<u64> = live
+        .handles
+        .values()
+        .filter(|handle| handle.kind == LiveKind::Writer && !known.contains(&handle.ino))
+        .map(|handle| handle.ino)
+        .collect();
+    for ino in written {
+        let Some(path) = live.path(ino) else { continue };
+        let stands = tree.stat_path(&path).is_ok_and(|meta| meta.ino == ino && meta.kind == EntryKind::File);
+        if stands && !index.read().find(&path).is_ok_and(|record| record.is_some()) {
+            tracing::warn!(%path, "open for writing, and not in the journal");
+            let (open, torn, demanded, request) = (true, false, None, None);
+            files.push((ino, Found { path, open, torn, demanded, request }));
+        }
+    }
 }
 
 fn writers(live: &Live, ino: u64) -> HashMap<u64, Writer> {

@@ -163,13 +163,19 @@ fn serve(
             tracing::warn!(%error, "names of seals not read: each name that is looked up costs a query");
         }
     })?;
+    let (counted, ending) = (Arc::clone(&vfs), Arc::new(AtomicBool::new(false)));
+    let stopped = Arc::clone(&ending);
+    spawn("census", move || {
+        let _ = rustix::process::setpriority_process(None, 19);
+        counted.census(&ending);
+    })?;
     let export_error = exporting::ExportError::default();
     let exporting = built
         .exporter
         .map(|exporter| exporting::start(exporter, &vfs, Arc::clone(&export_error)))
         .transpose()?;
     let policy_error = Arc::new(Mutex::new(None));
-    let (stopped, reload) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let reload = Arc::new(AtomicBool::new(false));
     let housekeeper = Arc::new(Housekeeper {
         vfs: Arc::clone(&vfs),
         notes: built.notes,
@@ -342,6 +348,7 @@ fn build(
                 file.path = file.path.rebased(&old, &new).unwrap_or_else(|| file.path.clone());
             }
         }
+        recover::add_written(&mut files, &start.live, &index, &tree);
     }
     let kept = files.iter().cloned().collect();
     let journal = if options.read_only {

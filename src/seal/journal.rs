@@ -51,7 +51,7 @@ impl Open {
     /// Writes what is behind; answers whether nothing is any more.
     fn catch_up(&mut self) -> bool {
         let Some(file) = &mut self.file else { return true };
-        // One write a line: a killed daemon leaves whole lines.
+        // One write a line: a killed daemon leaves whole lines, but for the last.
         let written = self.behind.is_empty() || file.write_all(self.behind.as_bytes()).is_ok();
         if written {
             self.size += self.behind.len() as u64;
@@ -92,18 +92,23 @@ impl Journal {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let mut lines = BufReader::new(file).split(b'\n');
-        let head = lines.next().transpose()?.unwrap_or_default();
-        if head != format!("sealfs journal 1\t{boot}").as_bytes() {
+        let (mut reader, mut line) = (BufReader::new(file), Vec::new());
+        reader.read_until(b'\n', &mut line)?;
+        if line != format!("sealfs journal 1\t{boot}\n").as_bytes() {
             return Ok(None);
         }
         let mut replayed = Replayed::default();
-        for line in lines {
-            if let Ok(line) = String::from_utf8(line?) {
-                replayed.line(&line);
+        loop {
+            line.clear();
+            reader.read_until(b'\n', &mut line)?;
+            // Half a line, which a killed daemon leaves at the edge of a page, names another file than was meant.
+            if line.pop() != Some(b'\n') {
+                return Ok(Some(replayed.files));
+            }
+            if let Ok(line) = std::str::from_utf8(&line) {
+                replayed.line(line);
             }
         }
-        Ok(Some(replayed.files))
     }
 
     /// Begins a new journal that holds `files`.
@@ -347,6 +352,7 @@ mod tests {
         journal.demanded(1, None);
         journal.demanded(2, Some(Asked::Readonly));
         journal.append("garbage\tx\n\t\t\n");
+        journal.append("c\t1\te/another name, half writ");
         let found = Journal::read(&file, "boot").unwrap().unwrap();
         assert_eq!(found.len(), 2);
         assert!(found[&1].open && found[&1].demanded.is_none() && found[&1].path == path("e/a"));

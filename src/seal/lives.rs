@@ -34,8 +34,45 @@ impl Lives {
     /// Begins a life; one that stood under the number is over (the backing file system gave it away again).
     pub fn begin(&self, ino: u64, kind: ArtifactKind, path: RelPath, state: State) -> Arc<Life> {
         let life = Arc::new(Life::new(ino, kind, path, state));
-        self.table.lock().insert(ino, Arc::clone(&life));
+        let before = self.table.lock().insert(ino, Arc::clone(&life));
+        if let Some(before) = before {
+            // Whoever has it still must not write of it in the journal, where it would be taken for the new one.
+            let mut state = before.lock();
+            state.over = true;
+            let waiters = std::mem::take(&mut state.waiters);
+            drop(state);
+            super::pipeline::tell_all(waiters, &Err(super::life::NotSealed::Gone));
+        }
         life
+    }
+
+    /// Begins a life unless one goes on under the number; answers which, and whether it has just begun.
+    pub fn begin_unless_known(
+        &self,
+        ino: u64,
+        kind: ArtifactKind,
+        path: RelPath,
+        state: State,
+    ) -> (Arc<Life>, bool) {
+        loop {
+            let known = self.get(ino);
+            if let Some(known) = &known
+                && !known.lock().over
+            {
+                return (Arc::clone(known), false);
+            }
+            let mut table = self.table.lock();
+            let is_as_seen = match (table.get(&ino), &known) {
+                (None, _) => true,
+                (Some(now), Some(known)) => Arc::ptr_eq(now, known),
+                (Some(_), None) => false,
+            };
+            if is_as_seen {
+                let life = Arc::new(Life::new(ino, kind, path, state));
+                table.insert(ino, Arc::clone(&life));
+                return (life, true);
+            }
+        }
     }
 
     /// Ends a life, if it is still this one.

@@ -364,7 +364,9 @@ impl Pipeline {
     /// A life begins for a closed file that stands at `path`, as after a link or a rename out of an expired seal: nobody
     /// ever had it open for writing since it was last proven.
     pub fn adopt(&self, ino: u64, kind: ArtifactKind, path: RelPath, size: u64) -> Arc<Life> {
-        self.begin_closed(ino, kind, path, size, (false, false))
+        let life = self.lives().begin(ino, kind, path, State::Open);
+        self.inner.settle(&life, &mut life.lock(), size, |settles| Event::LastClosed { settles });
+        life
     }
 
     /// A life begins for a closed file of which nobody knows who had it open, as after a restart.
@@ -376,25 +378,17 @@ impl Pipeline {
         size: u64,
         torn: bool,
     ) -> Arc<Life> {
-        self.begin_closed(ino, kind, path, size, (torn, true))
-    }
-
-    fn begin_closed(
-        &self,
-        ino: u64,
-        kind: ArtifactKind,
-        path: RelPath,
-        size: u64,
-        (torn, mapped): (bool, bool),
-    ) -> Arc<Life> {
-        let lives = self.lives();
-        let life = lives.begin(ino, kind, path, if torn { State::Torn } else { State::Open });
+        let begins = if torn { State::Torn } else { State::Open };
+        let (life, has_begun) = self.lives().begin_unless_known(ino, kind, path, begins);
         let mut state = life.lock();
-        state.mapped = mapped;
-        if torn {
-            self.journal().torn(ino, &state.path);
-        } else {
-            self.inner.settle(&life, &mut state, size, |settles| Event::LastClosed { settles });
+        // Another look at the same file may have been quicker, and a writer may have come since.
+        if has_begun && state.writers.is_empty() {
+            state.mapped = true;
+            if torn {
+                self.journal().torn(ino, &state.path);
+            } else {
+                self.inner.settle(&life, &mut state, size, |settles| Event::LastClosed { settles });
+            }
         }
         drop(state);
         life

@@ -344,7 +344,8 @@ impl Live {
     }
 
     /// The path of an inode that the kernel knows; none if a name on the way is gone.
-    fn path(&self, ino: u64) -> Option<RelPath> {
+    #[must_use]
+    pub fn path(&self, ino: u64) -> Option<RelPath> {
         let (mut parts, mut at) = (Vec::new(), ino);
         while at != super::ROOT {
             let node = self.nodes.get(&at).filter(|node| !node.unlinked)?;

@@ -15,6 +15,11 @@ pub enum LockError {
     /// Another process has it.
     #[error("the store is in use by {0}; stop that first (unmount it, or 'sealctl status' tells where)")]
     Busy(String),
+    /// Nothing can be written there.
+    #[error(
+        "cannot lock the store: its file system is read-only; 'dmesg' may tell why, mount it for writing again"
+    )]
+    ReadOnly,
     /// Anything else.
     #[error("cannot lock the store: {0}")]
     Io(#[from] io::Error),
@@ -46,7 +51,11 @@ impl StoreLock {
             .truncate(false)
             .mode(0o600)
             .custom_flags(libc::O_NOFOLLOW)
-            .open(layout.lock())?;
+            .open(layout.lock())
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::ReadOnlyFilesystem => LockError::ReadOnly,
+                _ => LockError::Io(error),
+            })?;
         if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
             if error != rustix::io::Errno::WOULDBLOCK {
                 return Err(io::Error::from(error).into());

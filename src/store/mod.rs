@@ -15,6 +15,7 @@ mod reserve;
 pub mod room;
 mod shards;
 mod tree;
+mod walk;
 mod window;
 
 pub use freeze::{Lease, LeaseError, cached_pages, drop_cached, is_immutable, set_immutable};
@@ -30,3 +31,4 @@ pub use tree::{
     Entry, EntryKind, Meta, SetTime, Tree, create_at, list, mkdir_at, open_at, readlink_at, remove_at,
     rename_at, reopen, set_owner, set_perm, set_times, set_times_at, stat_at, stat_fd, symlink_at,
 };
+pub use walk::Walk;

@@ -5,6 +5,7 @@
 //! callback ([`Done`]) and answer later; those that hold a folder's lock in the kernel never wait.
 
 mod attr;
+mod census;
 mod compared;
 mod copy;
 mod data;
@@ -183,6 +184,7 @@ pub struct Vfs {
     /// Inodes whose file is another inode now, until the kernel forgets them: which one, and where that was put.
     renewed: Mutex<HashMap<u64, (u64, RelPath)>>,
     same: same::Same,
+    strays: AtomicU64,
 }
 
 impl Vfs {
@@ -209,6 +211,7 @@ impl Vfs {
             doubted: renumber::Doubted::default(),
             renewed: Mutex::default(),
             same: same::Same::default(),
+            strays: AtomicU64::new(0),
         })
     }
 

@@ -465,8 +465,11 @@ impl Vfs {
         // Our own descriptors go first: the lease asks for that.
         drop(open);
         self.handles.tidy(ino);
-        if writable && let Some(life) = self.lives().get(ino) {
-            self.parts.pipeline.released(&life, handle, size);
+        if writable {
+            match self.lives().get(ino) {
+                Some(life) => self.parts.pipeline.released(&life, handle, size),
+                None => self.written_unknown(ino),
+            }
         }
         // Last: a worker that finds the handle gone must find the file closed.
         self.handles.told(handle);

@@ -222,8 +222,9 @@ impl Vfs {
 
     /// Bookkeeping after the rename: names by number, lives, journal, log.
     fn moved(&self, caller: Caller, from: &Found, to: &RelPath, new_parent: u64, moving: Moving) {
-        self.parts.places.moved(from.meta.ino, new_parent, to.name());
+        // The journal first: what a worker that takes over is told of the name, it takes for written down there too.
         self.parts.pipeline.journal().renamed(&from.path, to);
+        self.parts.places.moved(from.meta.ino, new_parent, to.name());
         self.parts.handover.settled(from.meta.ino);
         if let Moving::Life(life) = &moving {
             self.parts.pipeline.renamed(life, to.clone(), from.meta.size);

@@ -75,16 +75,28 @@ impl Image {
         assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
     }
 
-    /// Unmounts it.
+    /// Unmounts it, and waits until the file system has ended: another mount namespace that was made meanwhile has a
+    /// mount of its own, and while that stands the next mount is of the same file system, with what it had for errors.
     pub fn unmount(&self) {
         // What a killed daemon held goes with its mount, a moment later.
-        for _ in 0..100 {
+        for attempt in 0.. {
             if Command::new("umount").arg("-q").arg(self.root()).status().is_ok_and(|done| done.success()) {
-                return;
+                break;
+            }
+            if attempt == 100 {
+                run(Command::new("umount").arg(self.root()));
+                break;
             }
             pause(20);
         }
-        run(Command::new("umount").arg(self.root()));
+        for attempt in 0.. {
+            let devices = run(Command::new("losetup").arg("-j").arg(self.file()));
+            if devices.trim().is_empty() {
+                return;
+            }
+            assert!(attempt < 600, "something still has it mounted: {devices}");
+            pause(100);
+        }
     }
 
     /// The loop device under it, as `loop3`.
