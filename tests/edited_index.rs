@@ -143,6 +143,12 @@ fn an_index_that_is_edited_beneath_the_daemon_frees_nothing() {
     sql(&mount, "pragma foreign_keys = off; delete from artifact where name = 'l'");
     eventually("the link is told", || warnings(&mount).contains("EDITED at 5 path(s)"));
     assert_eq!(errno(fs::remove_file(mount.path("links/l"))), libc::EIO);
+    // Nor does a folder go with what is missing in it.
+    for file in ["held", "longer"].map(|name| mount.backing(format!("brief/{name}"))) {
+        run(Command::new("chattr").arg("-i").arg(&file));
+        fs::remove_file(file).expect("unlink");
+    }
+    assert_eq!(errno(fs::remove_dir(mount.path("brief"))), libc::EPERM);
     // What is as the log says goes on: it is sealed, extended, and removed when it has expired.
     fs::write(mount.path("brief/new"), "x").expect("write");
     mount.ctl_ok(&["seal", "brief/new"]);
@@ -171,6 +177,18 @@ fn a_file_frozen_by_a_seal_that_was_never_committed_is_free_again() {
     mount.start();
     mount.until("late", "torn");
     fs::remove_file(mount.path("late")).expect("free");
+    is_kept(&mount, "a/f");
+}
+
+#[test]
+fn a_journal_that_says_otherwise_thaws_no_seal() {
+    let mut mount = mounted("forged-journal");
+    let ino = std::os::unix::fs::MetadataExt::ino(&fs::metadata(mount.backing("a/f")).expect("stat"));
+    mount.stop();
+    sql(&mount, "pragma foreign_keys = off; delete from artifact where name = 'f'");
+    let journal = fs::OpenOptions::new().append(true).open(mount.store.join("journal"));
+    journal.expect("open").write_all(format!("c\t{ino}\ta/f\n").as_bytes()).expect("write");
+    mount.start();
     is_kept(&mount, "a/f");
 }
 

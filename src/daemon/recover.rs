@@ -8,6 +8,10 @@ use crate::model::{ArtifactKind, Asked, RelPath, Timestamp};
 use crate::seal::{Demand, Found, Life, Pipeline, Writer};
 use crate::store::{self, EntryKind, Live, LiveKind, Meta, Tree};
 
+/// How long a start waits for the comparison of the index with the log, if it found a file that was frozen when the last
+/// daemon died.
+const COMPARED: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// In the same boot the journal knows all; after a reboot only what was marked as synced can be trusted.
 pub fn known(journal: Option<HashMap<u64, Found>>, index: &Index) -> Result<Vec<(u64, Found)>, LedgerError> {
     if let Some(files) = journal {
@@ -78,15 +82,16 @@ pub fn adopt(
         if index.read().find(&found.path).is_ok_and(|record| record.is_some()) {
             continue;
         }
-        // Its row is gone, its seal is in the log: it stays frozen.
+        let frozen = tree.open_path(&found.path).ok().filter(|file| store::is_immutable(file));
+        // Frozen for a seal that was not committed; or sealed, and its row is gone: the log says which. A live mount
+        // cannot wait for that.
+        if frozen.is_some() && live.is_none() {
+            let _ = index.belief().wait(COMPARED);
+        }
         if index.belief().differs(&found.path).is_some() {
             continue;
         }
-        if kind == ArtifactKind::File
-            && !read_only
-            && let Ok(file) = tree.open_path(&found.path)
-        {
-            // Frozen for a seal that was not committed.
+        if let Some(file) = frozen.filter(|_| kind == ArtifactKind::File && !read_only) {
             let _ = store::set_immutable(file, false);
         }
         let writers = live.map(|live| writers(live, ino)).unwrap_or_default();

@@ -1,8 +1,9 @@
-//! Calls that end a seal, after a start: the index may still be compared with the log.
+//! Calls that end a seal, or take a folder away, after a start: the index may still be compared with the log.
 
 use std::ffi::OsStr;
 use std::time::Duration;
 
+use super::resolve::Found;
 use super::{Caller, Fault, Vfs};
 use crate::model::RelPath;
 use crate::store::{self, EntryKind};
@@ -53,6 +54,24 @@ impl Vfs {
             return Err(Fault::Comparing(folder.clone()));
         }
         Ok(())
+    }
+
+    /// An empty folder may have held what is retained: its files were removed past the mount, their names stay.
+    pub(super) fn check_bare(&self, caller: Caller, found: &Found) -> Result<(), Fault> {
+        if found.meta.kind != EntryKind::Dir || !store::list(self.parts.tree.dir_at(&found.path)?)?.is_empty()
+        {
+            // The backing file system says what is to be said.
+            return Ok(());
+        }
+        let now = self.parts.clock.now();
+        let retained = self.parts.index.read().retained_below(&found.path, now)?.map(|record| record.path);
+        match retained.or_else(|| self.parts.index.belief().differs_below(&found.path)) {
+            Some(path) => {
+                let reason = format!("{path} in it is retained, although its backing file is missing");
+                Err(self.refuse(caller, &found.path, "rmdir", reason))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Whether a backing file with the immutable flag and without a row is below a folder, or there is too much in it

@@ -280,6 +280,7 @@ impl Vfs {
         }
         let _alone = self.lives().namespace.write();
         let found = self.find(parent, name)?;
+        self.check_bare(caller, &found)?;
         let ghost = found.ghost();
         self.take_name(&found.dir, name, found.meta.ino, ghost, true)?;
         self.parts.tree.drop_dir(found.meta.ino);
