@@ -50,7 +50,11 @@ fn the_same_content_over_a_sealed_file_changes_nothing() {
                 let new = mount.path(format!("{name}-{round}.tmp"));
                 fs::write(&new, &content).expect("write");
                 fs::rename(&new, &sealed).unwrap_or_else(|error| panic!("{name}, {round}: {error}"));
-                // At once: the kernel must not take the new file for what has the name.
+                // At once: the kernel must not take the new file for what has the name. Nor what it has cached of it.
+                let mask = rustix::fs::StatxFlags::INO | rustix::fs::StatxFlags::MODE;
+                let cached =
+                    rustix::fs::statx(CWD, &sealed, rustix::fs::AtFlags::empty(), mask).expect("statx");
+                assert_eq!(i64::try_from(cached.stx_ino).expect("number"), before.0[6], "{name}, {round}");
                 assert_eq!(seen(&mount, name), before, "{name}, {round}");
                 absent(&new);
             }

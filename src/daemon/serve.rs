@@ -34,7 +34,7 @@ use crate::provenance::{self, Observer, Settings};
 use crate::sched;
 use crate::seal::{Journal, Life, Lives, Pipeline, Setup};
 use crate::store::{self, Abilities, Layout, LockError, Places, Reserve, StoreLock, SystemNames, Tree};
-use crate::vfs::{CacheEvent, Notes, NotesInbox, Parts, Refusals, Vfs};
+use crate::vfs::{CacheEvent, Changed, Notes, NotesInbox, Parts, Refusals, Vfs};
 
 /// Threads that serve the kernel: some requests wait for the disk, but each further thread that takes its turn makes all of
 /// them a little slower, since the kernel wakes the one that has slept longest.
@@ -112,13 +112,13 @@ fn serve(
     // The kernel is told of seals through this, once there is one to be told.
     let kernel = Arc::new(OnceLock::<fuser::Notifier>::new());
     let to_kernel = Arc::clone(&kernel);
-    let sealed = Box::new(move |ino| {
+    let changed: Changed = Arc::new(move |ino| {
         if let Some(notifier) = to_kernel.get() {
             crate::fuse::attributes_changed(notifier, ino);
         }
     });
     let (cache, told) = crossbeam_channel::unbounded();
-    let built = build(layout, args, options, sealed, cache, start.as_mut())?;
+    let built = build(layout, args, options, &changed, cache, start.as_mut())?;
     let vfs = Arc::clone(&built.vfs);
 
     let wishes = Arc::new(Wishes::default());
@@ -280,7 +280,7 @@ fn build(
     layout: &Layout,
     args: &Args,
     options: &Options,
-    sealed: Box<dyn Fn(u64) + Send + Sync>,
+    changed: &Changed,
     cache: crossbeam_channel::Sender<CacheEvent>,
     mut start: Option<&mut Start>,
 ) -> Result<Built, StartError> {
@@ -378,6 +378,7 @@ fn build(
         }
     });
     let (renew, to_renew) = crossbeam_channel::unbounded();
+    let sealed = Arc::clone(changed);
     let setup = Setup {
         tree: Arc::clone(&tree),
         lives: Arc::new(Lives::default()),
@@ -389,7 +390,7 @@ fn build(
         journal,
         abilities,
         read_only: options.read_only,
-        sealed,
+        sealed: Box::new(move |ino| sealed(ino)),
         renew,
         lost,
     };
@@ -431,6 +432,7 @@ fn build(
         refusals: Arc::new(Refusals::default()),
         notes,
         cache,
+        changed: Arc::clone(changed),
         passthrough: Arc::new(AtomicBool::new(false)),
         read_only: options.read_only,
         sees_exits: provenance::self_test(),

@@ -96,6 +96,9 @@ impl Caller {
     }
 }
 
+/// Is told of an inode whose attributes the kernel must not believe any more. Takes no lock.
+pub type Changed = Arc<dyn Fn(u64) + Send + Sync>;
+
 /// A callback that takes the answer, now or later.
 pub type Done<T> = Box<dyn FnOnce(Result<T, Fault>) + Send>;
 
@@ -156,6 +159,8 @@ pub struct Parts {
     pub notes: Notes,
     /// Where the kernel's caches are told.
     pub cache: Sender<CacheEvent>,
+    /// Has the kernel forget at once what attributes it has of an inode.
+    pub changed: Changed,
     /// Whether data goes past the daemon. Settled before the first request.
     pub passthrough: Arc<AtomicBool>,
     /// Whether nothing may change.

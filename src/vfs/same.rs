@@ -54,8 +54,8 @@ struct Twins {
 pub(super) struct Same {
     aside: Arc<AtomicUsize>,
     /// Inodes that were dropped, until the kernel forgets them. It takes such an inode for what has the new name, for as
-    /// long as it may keep a name without asking ([`super::OPEN_TTL`]): whoever opens or looks at it until then is
-    /// answered "stale", and the kernel looks the name up again. To tell it that the name has changed would be slower,
+    /// long as it may keep a name without asking ([`super::OPEN_TTL`]), but knows no attributes of it: whoever opens or
+    /// looks at it is answered "stale", and the kernel looks the name up again. To tell it that the name has changed would be slower,
     /// and takes the folder's lock, which a call may hold that waits for this very worker.
     dropped: Mutex<HashSet<u64>>,
 }
@@ -229,6 +229,7 @@ impl Vfs {
             return Err(fault);
         }
         self.name_gone(ino, ghost);
+        (self.parts.changed)(ino);
         if from.meta.kind == EntryKind::Symlink {
             self.note_symlink(caller, &from.path, None);
         }
