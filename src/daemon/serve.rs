@@ -82,7 +82,7 @@ pub fn run_alone(args: &Args, options: &Options) -> Result<(), StartError> {
     let who = format!("sealfs (process {}), mounted on {}", std::process::id(), mountpoint.display());
     let _lock = take_lock(&layout, &who)?;
     let guarding = Arc::new(Guarding::begin(&mountpoint, options));
-    let served = serve(args, options, &layout, &mountpoint, None, Arc::clone(&guarding));
+    let served = serve(args, options, &layout, &mountpoint, None, &guarding);
     guarding.lift(&mountpoint);
     served
 }
@@ -96,7 +96,7 @@ pub fn run_worker(args: &Args, options: &Options) -> Result<(), StartError> {
     let mountpoint = std::path::absolute(&args.mountpoint).map_err(|error| failed("mount point", error))?;
     let guarding = Arc::new(std::mem::take(&mut start.guarding));
     let link = Arc::clone(&start.link);
-    serve(args, options, &layout, &mountpoint, Some(start), guarding).inspect_err(|error| {
+    serve(args, options, &layout, &mountpoint, Some(start), &guarding).inspect_err(|error| {
         let _ = link.send(&Message::Failed(error.to_string()));
     })
 }
@@ -107,7 +107,7 @@ fn serve(
     layout: &Layout,
     mountpoint: &Path,
     mut start: Option<Start>,
-    guarding: Arc<Guarding>,
+    guarding: &Arc<Guarding>,
 ) -> Result<(), StartError> {
     // The kernel is told of seals through this, once there is one to be told.
     let kernel = Arc::new(OnceLock::<fuser::Notifier>::new());
@@ -228,7 +228,7 @@ fn serve(
             background::tell_ready(&socket.with_extension("log"))
         }
     };
-    serve_until_unmounted(session, mountpoint, reload, &guarding, ready)?;
+    serve_until_unmounted(session, mountpoint, reload, guarding, ready)?;
 
     // Unmounted: nothing new comes in. What is under way is finished, what settles is left marked.
     if start.is_none() {
