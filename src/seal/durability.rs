@@ -95,9 +95,12 @@ pub enum NotFromDisk {
     /// Pages stay in memory.
     #[error("{0} pages of it are in use by a mapping, or by a read into it that has not ended")]
     InUse(u64),
-    /// It cannot be synced.
+    /// Its bytes did not reach the disk; the kernel says so once.
     #[error("its bytes cannot be written: {0}")]
-    Io(#[from] io::Error),
+    Lost(io::Error),
+    /// Anything else.
+    #[error("{0}")]
+    Io(io::Error),
 }
 
 /// What is hashed next comes from the disk, and no page that was in memory before is in the file any more. That matters
@@ -107,11 +110,17 @@ pub enum NotFromDisk {
 /// # Errors
 /// [`NotFromDisk`]. A page that is in use by a reader only cannot be told from one that is written to.
 pub fn read_from_disk(lease: &Lease) -> Result<(), NotFromDisk> {
-    durable::sync_file(lease.file())?;
-    let mut left = 0;
+    // Nothing needs to be durable yet; what makes it so syncs many files at the same time.
+    durable::write_range(lease.file(), 0, 0).map_err(NotFromDisk::Lost)?;
+    let mut left = store::drop_cached(lease.file()).map_err(NotFromDisk::Io)?;
+    if left == 0 {
+        return Ok(());
+    }
+    // Where data goes through the file system's journal its pages stay until that is written.
+    durable::sync_file(lease.file()).map_err(NotFromDisk::Lost)?;
     // Whoever reads meanwhile uses a page for microseconds, and brings others in.
     for _ in 0..DROPS {
-        left = store::drop_cached(lease.file())?;
+        left = store::drop_cached(lease.file()).map_err(NotFromDisk::Io)?;
         if left == 0 {
             return Ok(());
         }

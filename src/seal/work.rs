@@ -130,10 +130,17 @@ impl Inner {
                 return Err(Trouble::Pages("what is cached of it cannot be seen".to_owned()));
             }
             if torn || mapped {
-                durability::read_from_disk(&lease).map_err(|error| match error {
-                    NotFromDisk::InUse(_) => Trouble::Pages(error.to_string()),
-                    NotFromDisk::Io(_) => Trouble::Failed(error.to_string()),
-                })?;
+                match durability::read_from_disk(&lease) {
+                    Ok(()) => {}
+                    Err(error @ NotFromDisk::InUse(_)) => return Err(Trouble::Pages(error.to_string())),
+                    // A torn file that is kept is read again, whatever could not be written of it.
+                    Err(NotFromDisk::Lost(error)) if !torn => {
+                        self.suspect_flush(&error);
+                        self.undone(life, &Undone::Lost(error));
+                        return Ok(None);
+                    }
+                    Err(error) => return Err(Trouble::Failed(error.to_string())),
+                }
             }
             let size = store::stat_fd(lease.file())?.size;
             let streamed = stream.and_then(|stream| stream.finish(size));

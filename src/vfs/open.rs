@@ -470,6 +470,7 @@ impl Vfs {
                 Some(life) => self.parts.pipeline.released(&life, handle, size),
                 None => self.written_unknown(ino),
             }
+            self.drop_doubted(ino);
         }
         // Last: a worker that finds the handle gone must find the file closed.
         self.handles.told(handle);

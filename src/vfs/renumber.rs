@@ -71,6 +71,14 @@ impl Vfs {
         let _ = self.parts.cache.send(CacheEvent::Content(ino));
     }
 
+    /// A writer has closed it: the kernel lets go of what it has cached, pinned pages too, so that who has it open for
+    /// reading since before the seal asks here. What is cached again is from here.
+    pub(super) fn drop_doubted(&self, ino: u64) {
+        if self.doubted.has(ino) {
+            let _ = self.parts.cache.send(CacheEvent::Content(ino));
+        }
+    }
+
     /// What the last worker knew.
     pub(super) fn doubt_again(&self, live: &Live) {
         self.doubted.0.lock().extend(&live.doubted);
