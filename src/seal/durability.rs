@@ -103,21 +103,29 @@ pub enum NotFromDisk {
     Io(io::Error),
 }
 
-/// What is hashed next comes from the disk, and no page that was in memory before is in the file any more. That matters
-/// after a write-back that failed, when memory and disk may differ; and of a file that may have been mapped, for a page
-/// of it that is pinned by a direct read outlives mapping and descriptor, and is written to without any trace.
+/// No page of the file that was in memory before is in it any more, and what is hashed next comes from the disk. A page of
+/// a file that may have been mapped can be pinned by a direct read: it outlives mapping and descriptor, and is written to
+/// without any trace.
 ///
 /// # Errors
 /// [`NotFromDisk`]. A page that is in use by a reader only cannot be told from one that is written to.
-pub fn read_from_disk(lease: &Lease) -> Result<(), NotFromDisk> {
+pub fn leave_memory(lease: &Lease) -> Result<(), NotFromDisk> {
     // Nothing needs to be durable yet; what makes it so syncs many files at the same time.
     durable::write_range(lease.file(), 0, 0).map_err(NotFromDisk::Lost)?;
-    let mut left = store::drop_cached(lease.file()).map_err(NotFromDisk::Io)?;
-    if left == 0 {
-        return Ok(());
+    match store::drop_cached(lease.file()).map_err(NotFromDisk::Io)? {
+        0 => Ok(()),
+        // Where data goes through the file system's journal, pages stay until that is written.
+        _ => read_from_disk(lease),
     }
-    // Where data goes through the file system's journal its pages stay until that is written.
+}
+
+/// After a write-back that failed, what is in memory may not be on the disk: what is hashed next comes from the disk.
+///
+/// # Errors
+/// [`NotFromDisk`].
+pub fn read_from_disk(lease: &Lease) -> Result<(), NotFromDisk> {
     durable::sync_file(lease.file()).map_err(NotFromDisk::Lost)?;
+    let mut left = 0;
     // Whoever reads meanwhile uses a page for microseconds, and brings others in.
     for _ in 0..DROPS {
         left = store::drop_cached(lease.file()).map_err(NotFromDisk::Io)?;

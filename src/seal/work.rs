@@ -130,7 +130,9 @@ impl Inner {
                 return Err(Trouble::Pages("what is cached of it cannot be seen".to_owned()));
             }
             if torn || mapped {
-                match durability::read_from_disk(&lease) {
+                let gone =
+                    if torn { durability::read_from_disk(&lease) } else { durability::leave_memory(&lease) };
+                match gone {
                     Ok(()) => {}
                     Err(error @ NotFromDisk::InUse(_)) => return Err(Trouble::Pages(error.to_string())),
                     // A torn file that is kept is read again, whatever could not be written of it.
