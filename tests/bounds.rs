@@ -146,3 +146,70 @@ fn sums_that_status_shows_follow_each_change() {
     mount.ctl_ok(&["hold", "remove", "case", mount.path("a").to_str().unwrap()]);
     eventually("nothing is held", || is("held", 0) && is("expired", 2) && is("sealed", 0));
 }
+
+#[test]
+fn a_folder_of_many_expired_files_is_moved_step_by_step() {
+    // More than may end in one call; ten times as many in the long run.
+    let files = if std::env::var_os("SEALFS_SOAK").is_some() { 10_000 } else { 1_100 };
+    let mount = Mount::new("many", "version = 1\n[defaults]\nretention = \"1s\"\nsettle = \"0s\"\n");
+    fs::create_dir(mount.path("d")).unwrap();
+    for n in 0..files {
+        fs::write(mount.path(format!("d/{n}")), "x").unwrap();
+    }
+    let expired = || mount.ctl_json(&["status"])[0]["expired"].as_u64().unwrap();
+    eventually("all have expired", || expired() == files as u64);
+    mount.refuses(libc::EXDEV, "rename of many", || fs::rename(mount.path("d"), mount.path("e")));
+    assert!(mount.why("d")[0]["reason"].as_str().unwrap().contains("mv copies them"));
+    // One that is retained, and the answer is another: mv must not begin to copy.
+    mount.ctl_ok(&["hold", "add", "case", mount.path("d/7").to_str().unwrap()]);
+    mount.refuses(libc::EPERM, "rename of many, one held", || fs::rename(mount.path("d"), mount.path("e")));
+    mount.ctl_ok(&["hold", "remove", "case", mount.path("d/7").to_str().unwrap()]);
+    // While mv is under way, nobody waits.
+    fs::create_dir(mount.path("other")).unwrap();
+    let (from, to) = (mount.path("d"), mount.path("e"));
+    let moving =
+        std::thread::spawn(move || harness::run(std::process::Command::new("mv").args([&from, &to])));
+    let mut longest = std::time::Duration::ZERO;
+    let mut n = 0;
+    while !moving.is_finished() {
+        let begun = std::time::Instant::now();
+        fs::write(mount.path(format!("other/{n}")), "y").unwrap();
+        longest = longest.max(begun.elapsed());
+        n += 1;
+        harness::pause(5);
+    }
+    moving.join().unwrap();
+    assert!(!mount.path("d").exists());
+    assert_eq!(fs::read_dir(mount.path("e")).unwrap().count(), files);
+    assert!(longest < std::time::Duration::from_secs(5), "{longest:?}, beside what else this host does");
+}
+
+#[test]
+fn handles_of_a_user_keep_so_much_of_listings() {
+    let mount = Mount::new("listings", SLOW);
+    fs::create_dir(mount.path("crowd")).unwrap();
+    // 3,000 names of 250 bytes: two MiB a listing.
+    let backing = mount.store.join("tree/crowd");
+    for n in 0..3000 {
+        File::create(backing.join(format!("{n:0250}"))).unwrap();
+    }
+    let script = "import os,sys\n\
+        kept = []; refused = 0\n\
+        for n in range(200):\n\
+        \x20   try:\n\
+        \x20       it = os.scandir(sys.argv[1]); next(it); kept.append(it)\n\
+        \x20   except OSError as error:\n\
+        \x20       assert error.errno == 23, error; refused += 1\n\
+        print(len(kept), refused)\n";
+    let output = std::process::Command::new("setpriv")
+        .args(["--reuid", "1234", "--regid", "1234", "--clear-groups", "/usr/bin/python3", "-c", script])
+        .arg(mount.path("crowd"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{output:?}");
+    let numbers: Vec<usize> = text.split_whitespace().map(|word| word.parse().unwrap()).collect();
+    assert!(numbers[0] > 50 && numbers[0] < 200 && numbers[1] > 20, "{numbers:?}");
+    // Whoever lets go of them can list again, and others were never kept from it.
+    assert_eq!(fs::read_dir(mount.path("crowd")).unwrap().count(), 3000);
+}

@@ -58,7 +58,7 @@ impl Vfs {
     pub fn read(&self, handle: u64, offset: u64, size: usize, buffer: &mut Vec<u8>) -> Result<(), Fault> {
         buffer.clear();
         match &*self.handles.get(handle)? {
-            Handle::Content(content) => {
+            Handle::Content { content, .. } => {
                 let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
                 let end = start.saturating_add(size).min(content.len());
                 buffer.extend_from_slice(&content[start..end]);
@@ -145,7 +145,7 @@ impl Vfs {
                 }
                 Ok(synced?)
             }
-            Handle::Content(_) => Ok(()),
+            Handle::Content { .. } => Ok(()),
             Handle::Dir { ino, .. } => {
                 let (dir, _) = self.folder(*ino)?;
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY;
@@ -185,7 +185,7 @@ impl Vfs {
                 let from = if hole { SeekFrom::Hole(offset) } else { SeekFrom::Data(offset) };
                 Ok(rustix::fs::seek(anchor.file(), from)?)
             }
-            Handle::Content(_) | Handle::Dir { .. } => Err(Fault::Invalid),
+            Handle::Content { .. } | Handle::Dir { .. } => Err(Fault::Invalid),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::handles::Handle;
+use super::kept::Share;
 use super::{Attr, Caller, Fault, Kind, Vfs, renumber, sidecar, special};
 use crate::model::{RelPath, Sidecar, Timestamp, check_name};
 use crate::store::{self, Entry, EntryKind, ROOT};
@@ -41,6 +42,17 @@ pub(super) struct Listing {
     retained: OnceLock<HashMap<String, (u64, Timestamp)>>,
     /// Entries that attributes were asked of.
     asked: AtomicUsize,
+    /// Its room in what handles keep, once a handle keeps it.
+    share: Option<Share>,
+}
+
+/// Bytes that a listing takes for an entry beside its name, and as much again for what is sealed in it.
+const ENTRY: usize = 2 * size_of::<DirEntry>();
+
+impl Listing {
+    fn bytes(&self) -> usize {
+        self.entries.iter().map(|entry| ENTRY + 2 * entry.name.len()).sum()
+    }
 }
 
 /// So many entries of a folder are asked for one by one.
@@ -61,7 +73,13 @@ impl Vfs {
     #[must_use]
     pub fn open_dir(&self, caller: Caller, ino: u64) -> (u64, bool) {
         let handle = self.handles.number();
-        self.handles.add(handle, ino, caller, None, Handle::Dir { ino, listing: OnceLock::new() });
+        self.handles.add(
+            handle,
+            ino,
+            caller,
+            None,
+            Handle::Dir { ino, uid: caller.uid, listing: OnceLock::new() },
+        );
         (handle, !special::is_special(ino) && !self.parts.policy.get().sidecars_listed)
     }
 
@@ -130,12 +148,13 @@ impl Vfs {
         each: &mut dyn FnMut(&Listing, &DirEntry, u64) -> Result<bool, Fault>,
     ) -> Result<(), Fault> {
         let open = self.handles.get(handle)?;
-        let Handle::Dir { ino, listing } = &*open else { return Err(Fault::BadHandle) };
+        let Handle::Dir { ino, uid, listing } = &*open else { return Err(Fault::BadHandle) };
         let fresh;
         let listing = match listing.get() {
             Some(listing) if offset > 0 => listing,
             None => {
-                let made = self.list(*ino)?;
+                let mut made = self.list(*ino)?;
+                made.share = Some(self.kept.room(*uid, made.bytes())?);
                 listing.get_or_init(|| made)
             }
             // Rewound: what has come since is shown too. Later offsets go on with the first listing.

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use parking_lot::Mutex;
 
 use super::dirs::Listing;
+use super::kept::Share;
 use super::{Caller, Fault};
 
 use crate::store::{Handover, LiveHandle, LiveKind, Shards};
@@ -39,9 +40,9 @@ pub(super) enum Handle {
     /// A backing file; `data`: the descriptor that reads and writes where there is no passthrough.
     File { anchor: Arc<Anchor>, writable: bool, data: Option<OwnedFd> },
     /// Content that is made here.
-    Content(Arc<Vec<u8>>),
-    /// A folder, listed when it is first read.
-    Dir { ino: u64, listing: OnceLock<Listing> },
+    Content { content: Arc<Vec<u8>>, _room: Share },
+    /// A folder, listed when it is first read, and who opened it.
+    Dir { ino: u64, uid: u32, listing: OnceLock<Listing> },
 }
 
 /// An open file, as told to the kernel.
@@ -89,7 +90,7 @@ impl Handles {
         let kind = match &handle {
             Handle::File { writable: true, .. } => LiveKind::Writer,
             Handle::File { .. } => LiveKind::Reader,
-            Handle::Content(_) => LiveKind::Content,
+            Handle::Content { .. } => LiveKind::Content,
             Handle::Dir { .. } => LiveKind::Folder,
         };
         let told = LiveHandle { ino, kind, unique: caller.unique(), process, flushed: false };

@@ -15,6 +15,7 @@ mod ending;
 mod fault;
 mod habits;
 mod handles;
+mod kept;
 mod lookup;
 mod names;
 mod notes;
@@ -186,6 +187,7 @@ pub struct Vfs {
     habits: habits::Habits,
     retained: retained::Retained,
     doubted: renumber::Doubted,
+    kept: kept::Kept,
     /// Inodes whose file is another inode now, until the kernel forgets them: which one, and where that was put.
     renewed: Mutex<HashMap<u64, (u64, RelPath)>>,
     same: same::Same,
@@ -214,6 +216,7 @@ impl Vfs {
             habits: habits::Habits::default(),
             retained: retained::Retained::default(),
             doubted: renumber::Doubted::default(),
+            kept: kept::Kept::default(),
             renewed: Mutex::default(),
             same: same::Same::default(),
             strays: AtomicU64::new(0),

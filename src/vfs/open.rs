@@ -196,14 +196,15 @@ impl Vfs {
                 return done(Err(fault));
             }
             let handle = self.handles.number();
-            let handles = Arc::clone(&self.handles);
+            let (handles, kept) = (Arc::clone(&self.handles), self.kept.clone());
             return self.sidecar_content(
                 base,
                 kind,
                 Box::new(move |content| {
-                    done(content.map(|content| {
-                        handles.add(handle, ino, caller, None, Handle::Content(content));
-                        Opened { handle, anchor: None, writable: false, frozen: false }
+                    done(content.and_then(|content| {
+                        let share = kept.room(caller.uid, content.len())?;
+                        handles.add(handle, ino, caller, None, Handle::Content { content, _room: share });
+                        Ok(Opened { handle, anchor: None, writable: false, frozen: false })
                     }));
                 }),
             );
@@ -222,7 +223,8 @@ impl Vfs {
             return Err(Fault::Refused(self.parts.policy.get().defaults().errno));
         }
         let handle = self.handles.number();
-        self.handles.add(handle, ino, caller, None, Handle::Content(content));
+        let share = self.kept.room(caller.uid, content.len())?;
+        self.handles.add(handle, ino, caller, None, Handle::Content { content, _room: share });
         Ok(Opened { handle, anchor: None, writable: false, frozen: false })
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::names::is_root_seal;
 use super::resolve::Found;
 use super::{Caller, Fault, Standing, Vfs, special};
-use crate::ledger::{Ending, Filter};
+use crate::ledger::Ending;
 use crate::model::{ArtifactKind, Event, RelPath, SealRecord, Sidecar, check_name};
 use crate::seal::Life;
 use crate::store::{self, EntryKind, Meta};
@@ -19,7 +19,12 @@ enum Moving {
     Ending(Vec<SealRecord>),
     /// Nothing that has a state.
     Plain,
+    /// More seals than may end in one call.
+    Many,
 }
+
+/// Most seals that end in one call: each is proven and logged while everybody waits.
+const ENDING_MAX: u32 = 1000;
 
 /// What became of a rename that was not refused.
 pub(super) enum Renamed {
@@ -45,7 +50,7 @@ impl Vfs {
             let path = RelPath::root().join(special::FOLDER);
             return Err(self.refuse(caller, &path, "rename", "'/.seal' is made by sealfs"));
         }
-        let _alone = self.lives().namespace.write();
+        let alone = self.lives().namespace.write();
         if Sidecar::parse(name).is_some() {
             let path = self.parts.places.path(parent).ok_or(Fault::Stale)?.join(name);
             return Err(self.refuse(caller, &path, "rename", "sidecars go with their file"));
@@ -79,6 +84,11 @@ impl Vfs {
             super::depth::room_below(store_dir(&from)?, &from.path, &to_path)?;
         }
         let moving = self.check_moving(caller, &from)?;
+        if matches!(moving, Moving::Many) {
+            // Nothing is changed, so nobody need wait for why not.
+            drop(alone);
+            return Err(self.too_many(caller, &from.path)?);
+        }
         let covered = match replaced.as_ref().filter(|found| found.meta.kind != EntryKind::Dir) {
             Some(replaced) => self.check_replaced(caller, replaced)?,
             None => None,
@@ -164,17 +174,35 @@ impl Vfs {
             }
         }
         self.check_rows_below(caller, path)?;
-        let now = self.parts.clock.now();
-        if let Some(record) = self.parts.index.read().retained_below(path, now)? {
-            let reason = format!("{} in it is retained until {}", record.path, record.retain_until);
-            return Err(self.refuse(caller, path, "rename", reason));
+        let mut below = self.parts.index.read().some_below(path, None, ENDING_MAX + 1)?;
+        if below.len() > ENDING_MAX as usize {
+            return Ok(Moving::Many);
         }
-        let mut expired = Vec::new();
-        self.parts.index.read().below(path, Filter::default(), &mut |record| {
-            expired.push(record);
-            true
-        })?;
-        Ok(if expired.is_empty() { Moving::Plain } else { Moving::Ending(expired) })
+        let now = self.parts.clock.now();
+        if let Some(record) = below.iter().find(|record| !record.is_expired(now)) {
+            return Err(self.refuse_moving(caller, path, record));
+        }
+        below.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(if below.is_empty() { Moving::Plain } else { Moving::Ending(below) })
+    }
+
+    fn refuse_moving(&self, caller: Caller, path: &RelPath, record: &SealRecord) -> Fault {
+        let reason = format!("{} in it is retained until {}", record.path, record.retain_until);
+        self.refuse(caller, path, "rename", reason)
+    }
+
+    /// Why a folder of many seals cannot be moved in one call. Where all have expired, `EXDEV`: whoever gets that copies
+    /// file by file and then removes the old ones, as `mv` does, and each step is short.
+    fn too_many(&self, caller: Caller, path: &RelPath) -> Result<Fault, Fault> {
+        let now = self.parts.clock.now();
+        if let Some(record) = self.parts.index.read().some_below(path, Some(now), 1)?.first() {
+            return Ok(self.refuse_moving(caller, path, record));
+        }
+        let reason = format!(
+            "more than {ENDING_MAX} expired files in it would have to end at once; mv copies them and removes the old ones"
+        );
+        self.refuse(caller, path, "rename", reason);
+        Ok(Fault::Io(std::io::Error::from_raw_os_error(libc::EXDEV)))
     }
 
     /// Whether what has the new name may go. Returns its seal, if it has one.

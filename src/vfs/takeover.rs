@@ -10,6 +10,9 @@ use super::handles::Handle;
 use super::{Caller, Fault, Vfs, sidecar, special};
 use crate::store::{self, Live, LiveHandle, LiveKind};
 
+/// Stands for whoever opened what a worker takes over.
+const TAKEN_OVER: u32 = u32::MAX;
+
 impl Vfs {
     /// Takes the handles over that the kernel has. One whose file cannot be reached any more is told; its calls
     /// fail with `EBADF`.
@@ -18,7 +21,9 @@ impl Vfs {
         for (number, handle) in &live.handles {
             self.unanswered.lock().insert(handle.unique, (*number, handle.ino));
             let restored = match handle.kind {
-                LiveKind::Folder => Ok(Handle::Dir { ino: handle.ino, listing: OnceLock::new() }),
+                LiveKind::Folder => {
+                    Ok(Handle::Dir { ino: handle.ino, uid: TAKEN_OVER, listing: OnceLock::new() })
+                }
                 LiveKind::Content => {
                     self.remake(*number, handle.ino);
                     continue;
@@ -122,9 +127,14 @@ impl Vfs {
     /// Content that is made here is made again: of a sealed file it is the same, of the log what it is now.
     fn remake(self: &Arc<Self>, number: u64, ino: u64) {
         let root = Caller { uid: 0, gid: 0, pid: 0, request: 0 };
-        let handles = Arc::clone(&self.handles);
-        let restore = move |content: Result<Arc<Vec<u8>>, Fault>| match content {
-            Ok(content) => handles.restore(number, Handle::Content(content)),
+        let (handles, kept) = (Arc::clone(&self.handles), self.kept.clone());
+        let made = move |content: Arc<Vec<u8>>| {
+            let share = kept.room(TAKEN_OVER, content.len())?;
+            handles.restore(number, Handle::Content { content, _room: share });
+            Ok(())
+        };
+        let restore = move |content: Result<Arc<Vec<u8>>, Fault>| match content.and_then(made) {
+            Ok(()) => {}
             Err(error) => tracing::warn!(ino, %error, "an open sidecar cannot be made again"),
         };
         match sidecar::parse_number(ino) {

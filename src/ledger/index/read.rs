@@ -296,6 +296,31 @@ impl ReadIndex {
         })
     }
 
+    /// Seals below a folder in any order, at most `most`; with `retained_at` only those that are retained or held then.
+    /// No more rows are looked at than it takes to find them.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn some_below(
+        &self,
+        dir: &RelPath,
+        retained_at: Option<Timestamp>,
+        most: u32,
+    ) -> Result<Vec<SealRecord>, LedgerError> {
+        let (low, high) = range(dir);
+        let place = if dir.is_root() { "1" } else { "(dir.path = ?1 OR (dir.path >= ?2 AND dir.path < ?3))" };
+        let sql = format!(
+            "SELECT {COLUMNS} FROM dir CROSS JOIN artifact ON artifact.dir = dir.id WHERE live = 1 AND {place} \
+             AND (?4 IS NULL OR holds > 0 OR retain_until > ?4) AND ?1 = ?1 AND ?2 = ?2 AND ?3 = ?3 LIMIT ?5"
+        );
+        self.with(|c| {
+            let mut statement = c.prepare_cached(&sql)?;
+            let values = params![dir.as_str(), low, high, retained_at.map(|time| time.0), most];
+            let found: Vec<_> = statement.query_map(values, record)?.collect::<rusqlite::Result<_>>()?;
+            found.into_iter().map(|found| with_holds(c, found)).collect()
+        })
+    }
+
     /// One seal below a folder that is retained at `now`, if there is any.
     ///
     /// # Errors
