@@ -108,14 +108,17 @@ impl Clock {
                 let passed = wall.since(last.wall);
                 let budget = max_gap.0.saturating_sub(last.believed);
                 let believed = passed.min(budget);
+                let sealfs = last.sealfs.plus(Span(believed));
+                // Where the wall clock was wrong and has come right again, nothing is left to doubt.
+                let ahead = wall.since(sealfs);
                 let gap = Gap { wall: passed, believed, doubted: passed.saturating_sub(believed) };
                 let anchor = Anchor {
-                    sealfs: last.sealfs.plus(Span(believed)),
+                    sealfs,
                     boot_id,
                     boottime,
                     wall,
                     believed: last.believed.saturating_add(believed),
-                    doubted: last.doubted.saturating_add(gap.doubted),
+                    doubted: last.doubted.saturating_add(gap.doubted).min(ahead),
                 };
                 (anchor, Some(gap))
             }
@@ -140,13 +143,13 @@ impl Clock {
         self.source.wall()
     }
 
-    /// Accepts what was doubted: sealfs time leaps forward by it, and the budget of belief is whole again. Answers how
-    /// far. To be logged and kept; if that fails, [`Clock::unaccept`].
+    /// Accepts what was doubted: sealfs time leaps forward by it, but never past the wall clock, and the budget of
+    /// belief is whole again. Returns how far it leapt. To be logged and kept; if that fails, [`Clock::unaccept`].
     pub fn accept(&self) -> Accepted {
-        self.now();
+        let now = self.now();
         let mut state = self.state.lock();
         let before = state.anchor.clone();
-        let span = Span(before.doubted);
+        let span = Span(before.doubted.min(self.source.wall().since(now)));
         state.anchor.sealfs = before.sealfs.plus(span);
         (state.anchor.believed, state.anchor.doubted) = (Duration::ZERO, Duration::ZERO);
         Accepted { span, before }
@@ -157,12 +160,43 @@ impl Clock {
         self.state.lock().anchor = accepted.before;
     }
 
+    /// How much an acceptance would free now: what was doubted, as far as the wall clock still says it.
+    #[must_use]
+    pub fn acceptable(&self) -> Duration {
+        let now = self.now();
+        self.state.lock().anchor.doubted.min(self.source.wall().since(now))
+    }
+
     /// Both clocks seen together, to be kept in the index.
     pub fn anchor(&self) -> Anchor {
         let sealfs = self.now();
         let state = self.state.lock();
         Anchor { sealfs, boottime: self.source.boottime(), wall: self.source.wall(), ..state.anchor.clone() }
     }
+}
+
+/// Refuses a time namespace in which `CLOCK_BOOTTIME` is offset (time_namespaces(7)): there it would say that years have
+/// passed since the boot.
+///
+/// # Errors
+/// What is wrong, and what to do.
+pub fn check_namespace() -> Result<(), String> {
+    // Kernels without time namespaces have no such file.
+    let offsets = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+    match offset_of_boottime(&offsets) {
+        None => Ok(()),
+        Some(seconds) => Err(format!(
+            "this process runs in a time namespace whose boot clock is offset by {seconds} s, so retention cannot be judged; \
+             run it outside (nsenter --time --target 1)"
+        )),
+    }
+}
+
+/// The offset of the boot clock, `SECONDS.NANOSECONDS`, if there is one.
+fn offset_of_boottime(offsets: &str) -> Option<String> {
+    let line = offsets.lines().find(|line| line.split_whitespace().next() == Some("boottime"))?;
+    let numbers: Vec<&str> = line.split_whitespace().skip(1).collect();
+    numbers.iter().any(|number| !number.trim_matches('0').is_empty()).then(|| numbers.join("."))
 }
 
 /// Sealfs time as a reader without a daemon can know it: exact in the same boot, else as last kept.
@@ -204,6 +238,20 @@ mod tests {
 
     fn fake(id: &'static str, boot: i64, wall: i64) -> Fake {
         Fake { boot: Arc::new(boot.into()), wall: Arc::new(wall.into()), id }
+    }
+
+    #[test]
+    fn offsets_of_the_boot_clock_are_found() {
+        assert_eq!(
+            offset_of_boottime("monotonic           0         0\nboottime            0         0\n"),
+            None
+        );
+        assert_eq!(offset_of_boottime(""), None);
+        let offset = offset_of_boottime("monotonic 0 0\nboottime   252288000         0\n");
+        assert_eq!(offset.as_deref(), Some("252288000.0"));
+        assert!(
+            offset_of_boottime("boottime -1 0").is_some() && offset_of_boottime("boottime 0 5").is_some()
+        );
     }
 
     #[test]
@@ -250,6 +298,35 @@ mod tests {
         clock.unaccept(accepted);
         assert_eq!(clock.anchor().doubted.as_secs(), 3 * 86_400);
         assert_eq!(clock.now(), Timestamp(10 * DAY), "never backwards");
+    }
+
+    #[test]
+    fn a_wall_clock_that_has_come_right_again_takes_its_doubt_back() {
+        let week: Span = "7d".parse().unwrap();
+        let (clock, _) = Clock::start(Box::new(fake("a", 0, 0)), None, week);
+        // One boot in the year 2099, the next one a day after the first.
+        let (clock, gap) = Clock::start(Box::new(fake("b", 0, 30_000 * DAY)), Some(clock.anchor()), week);
+        assert_eq!(gap.unwrap().doubted.as_secs(), 29_993 * 86_400);
+        let right = fake("c", 0, DAY);
+        let (clock, _) = Clock::start(Box::new(right.clone()), Some(clock.anchor()), week);
+        assert_eq!((clock.now(), clock.acceptable()), (Timestamp(7 * DAY), Duration::ZERO));
+        assert_eq!(clock.accept().span.0, Duration::ZERO);
+        assert_eq!(clock.now(), Timestamp(7 * DAY), "past the wall clock");
+        right.wall.store(40_000 * DAY, Ordering::Relaxed);
+        assert_eq!(clock.accept().span.0, Duration::ZERO, "nothing was left to doubt");
+    }
+
+    #[test]
+    fn an_acceptance_never_leaps_past_the_wall_clock() {
+        let (clock, _) = Clock::start(Box::new(fake("a", 0, 0)), None, Span::default());
+        let source = fake("b", 0, 100 * DAY);
+        let (clock, _) = Clock::start(Box::new(source.clone()), Some(clock.anchor()), Span::default());
+        assert_eq!(clock.acceptable().as_secs(), 100 * 86_400);
+        // Set right while the host is up.
+        source.wall.store(2 * DAY, Ordering::Relaxed);
+        assert_eq!(clock.acceptable().as_secs(), 2 * 86_400);
+        assert_eq!(clock.accept().span.0.as_secs(), 2 * 86_400);
+        assert_eq!((clock.now(), clock.anchor().doubted), (Timestamp(2 * DAY), Duration::ZERO));
     }
 
     #[test]

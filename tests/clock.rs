@@ -29,6 +29,28 @@ struct Host {
 
 const NOW: Host = Host { boot: 0, wall_days: 0, up_days: 0 };
 
+/// A library that hides the offsets of a time namespace from a program: the daemon refuses to start in one, and here the
+/// namespace stands for a host that has been up for longer.
+fn hides_offsets(dir: &Path) -> PathBuf {
+    let (source, library) = (dir.join("hide.c"), dir.join("hide.so"));
+    let text = r#"
+        #define _GNU_SOURCE
+        #include <dlfcn.h>
+        #include <errno.h>
+        #include <fcntl.h>
+        #include <stdarg.h>
+        #include <string.h>
+        #define HIDE(NAME) int NAME(const char *path, int flags, ...) { \
+            va_list more; va_start(more, flags); mode_t mode = va_arg(more, mode_t); va_end(more); \
+            if (!strcmp(path, "/proc/self/timens_offsets")) { errno = ENOENT; return -1; } \
+            int (*next)(const char *, int, ...) = dlsym(RTLD_NEXT, #NAME); return next(path, flags, mode); }
+        HIDE(open) HIDE(open64)
+    "#;
+    fs::write(&source, text).expect("source");
+    harness::run(Command::new("gcc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl"));
+    library
+}
+
 /// Where Debian and Ubuntu have it. What does not exist is skipped, and told.
 fn libfaketime() -> Option<PathBuf> {
     let folders = fs::read_dir("/usr/lib").expect("/usr/lib").flatten();
@@ -45,7 +67,8 @@ struct Scene {
     mount: Mount,
     /// Mounts in it are seen on both sides; all else that is mounted for the daemon is for it alone.
     shared: Image,
-    preload: PathBuf,
+    /// For `LD_PRELOAD`.
+    preload: String,
     host: Host,
     /// How often it began again.
     turns: u32,
@@ -53,8 +76,9 @@ struct Scene {
 
 impl Scene {
     fn new() -> Option<Self> {
-        let preload = libfaketime()?;
+        let faketime = libfaketime()?;
         let shared = Image::new("ext4", 64, &[]);
+        let preload = format!("{} {}", faketime.display(), hides_offsets(&shared.root()).display());
         harness::run(Command::new("mount").arg("--make-shared").arg(shared.root()));
         let mount = Mount::at(&shared.root().join("sealfs"), POLICY).stopped();
         let program = Self::program(&shared);
@@ -77,11 +101,11 @@ impl Scene {
              exec unshare --mount --propagation unchanged --time --boottime {up} sh -euc '\n\
              mount --make-private /proc\n\
              mount --bind {boot} /proc/sys/kernel/random/boot_id\n\
-             export LD_PRELOAD={preload} FAKETIME={wall:+}d FAKETIME_DONT_FAKE_MONOTONIC=1 NO_FAKE_STAT=1\n\
+             export LD_PRELOAD=\"{preload}\" FAKETIME={wall:+}d FAKETIME_DONT_FAKE_MONOTONIC=1 NO_FAKE_STAT=1\n\
              exec {sealfs} \"$@\"' sealfs \"$@\"\n",
             up = host.up_days * DAY,
             boot = boot.display(),
-            preload = self.preload.display(),
+            preload = self.preload,
             wall = host.wall_days,
             sealfs = env!("CARGO_BIN_EXE_sealfs"),
         );
@@ -128,7 +152,7 @@ impl Scene {
     fn ctl(&self, args: &[&str]) -> Output {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.mount.pid().to_string(), "--mount", "--time"]);
-        command.arg("env").arg(format!("LD_PRELOAD={}", self.preload.display()));
+        command.arg("env").arg(format!("LD_PRELOAD={}", self.preload));
         command.arg(format!("FAKETIME={:+}d", self.host.wall_days));
         command.args(["FAKETIME_DONT_FAKE_MONOTONIC=1", "NO_FAKE_STAT=1", env!("CARGO_BIN_EXE_sealctl")]);
         command.arg("--store").arg(&self.mount.store).args(args).output().expect("nsenter")
@@ -227,7 +251,8 @@ fn five_reboots_free_no_more_than_one_leap() {
     let (back, more) = (reboots(&mut scene, &[-30]), reboots(&mut scene, &[30, 365]));
     assert!(back.abs() <= SAME && more.abs() <= SAME, "{back} {more}");
     scene.retained("f");
-    let doubted = (23 + 30 + 365) * DAY;
+    // The clock that was set right took its doubt back; what leapt after it is doubted, as far as the wall clock says.
+    let doubted = (30 + 365 - 7) * DAY;
 
     let refused = scene.mount.ctl_as(harness::NOBODY, &["clock", "accept"]);
     assert_eq!(refused.status.code(), Some(4), "{refused:?}");
@@ -259,4 +284,59 @@ fn one_leap_and_reboots_backwards() {
     assert!(close_to(one, 7 * DAY), "{one} s");
     scene.retained("f");
     scene.end();
+}
+
+#[test]
+fn nothing_starts_in_a_time_namespace() {
+    let mut mount = Mount::new("timens", POLICY);
+    mount.sealed("f", b"for ten days");
+    mount.stop();
+    let elsewhere = |program: &str, args: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--time", "--boottime", "252288000", "--fork", program]).args(args);
+        let output = command.output().expect("unshare");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{program}: {told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+        assert!(told.contains("time namespace") && told.contains("252288000"), "{told}");
+    };
+    let [store, mnt] = [&mount.store, &mount.mnt].map(|path| path.to_str().expect("UTF-8").to_owned());
+    for more in [&[][..], &["-f"], &["-f", "-o", "takeover=off"]] {
+        elsewhere(env!("CARGO_BIN_EXE_sealfs"), &[more, &[&*store, &*mnt]].concat());
+    }
+    // What judges retention without a daemon, too.
+    elsewhere(env!("CARGO_BIN_EXE_sealctl"), &["destroy", &store]);
+    assert!(!mount.is_mounted());
+    mount.start();
+    assert_eq!(mount.state("f"), "sealed");
+    mount.stop();
+}
+
+#[test]
+fn a_clock_row_that_was_edited_frees_nothing() {
+    let mut mount = Mount::new("clock-row", POLICY);
+    let path = mount.sealed("f", b"for ten days");
+    for edit in [
+        "update clock set sealfs = sealfs + 86400000000000 * 365",
+        "update clock set boottime = boottime - 86400000000000 * 365",
+        "update clock set boot_id = 'another', wall = wall - 86400000000000 * 365, believed = 0",
+        "update clock set doubted = 86400000000000 * 365",
+        "update clock set signature = null, sealfs = sealfs + 86400000000000 * 365",
+        "delete from clock",
+    ] {
+        mount.stop();
+        harness::run(Command::new("sqlite3").arg(mount.store.join("index.db")).arg(edit));
+        mount.start();
+        let status = mount.ctl_ok(&["status"]);
+        assert!(status.contains("the clock's row in index.db is not signed"), "{edit}: {status}");
+        mount.ctl_ok(&["clock", "accept"]);
+        let told = fs::remove_file(&path).expect_err("retained");
+        assert_eq!(told.raw_os_error(), Some(libc::EPERM), "{edit}: {told}");
+        let view = mount.ctl_json(&["status"]).remove(0);
+        let [time, wall] = ["time", "wall"].map(|name| seconds(view[name].as_str().expect("time")));
+        assert!(time <= wall + SAME, "{edit}: {time} after {wall}");
+    }
+    mount.restart();
+    assert!(!mount.ctl_ok(&["status"]).contains("not signed"), "the next row is signed");
+    mount.stop();
 }

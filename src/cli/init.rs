@@ -164,12 +164,14 @@ fn build(place: &Path, origin: Origin, policy: &str) -> Result<Made, Failure> {
         durable::create(&path.with_extension("pub"), 0o644, line.as_bytes()).map_err(|error| fail(&error))?;
         Ok(key)
     };
-    let (seal, log_key) = (key(layout.seal_key())?, key(layout.log_key())?);
+    let (seal, log_key) = (key(layout.seal_key())?, Arc::new(key(layout.log_key())?));
     let (seal, log) = (seal.public(), log_key.public());
     durable::create(&layout.policy(), 0o600, policy.as_bytes())
         .map_err(|error| Failure::about(layout.policy().display(), Exit::Failed, error))?;
 
     let index = Arc::new(Index::create(&layout.index(), origin.as_str())?);
+    let signing = Arc::clone(&log_key);
+    index.sign_anchors(origin.as_str(), Box::new(move |message| signing.sign_raw(message)));
     let (clock, _) = Clock::start(Box::new(SystemTime), None, Span::default());
     let mut batch = index.batch(&clock)?;
     batch.note(Change::Store {

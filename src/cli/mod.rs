@@ -106,7 +106,8 @@ pub fn main() -> ExitCode {
         Err(error) => return usage::end(&error).into(),
     };
     let mut context = Context::new(cli.store, cli.json);
-    let done = dispatch(cli.command, &mut context);
+    let place = crate::clock::check_namespace().map_err(|what| Failure::new(Exit::Failed, what));
+    let done = place.and_then(|()| dispatch(cli.command, &mut context));
     let flushed = context.flush();
     let exit = match done.and_then(|exit| flushed.map(|()| exit)) {
         Ok(exit) => exit,

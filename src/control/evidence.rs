@@ -97,7 +97,7 @@ impl Asked<'_> {
                 time: anchor.sealfs,
                 wall: anchor.wall,
                 believed_seconds: anchor.believed.as_secs(),
-                doubted_seconds: anchor.doubted.as_secs(),
+                doubted_seconds: parts.clock.acceptable().as_secs(),
                 accepted_seconds: seconds,
             },
         )

@@ -31,6 +31,8 @@ pub struct Daemon {
     pub started: Instant,
     pub fallbacks: Vec<String>,
     pub policy_error: Arc<Mutex<Option<String>>>,
+    /// Whether the clock's row in the index was not believed at the start.
+    pub clock_edited: bool,
     /// Why the log was not exported.
     pub export_error: super::exporting::ExportError,
     pub device: Mutex<Option<(u32, u32)>>,
@@ -132,7 +134,14 @@ impl About for Daemon {
                 "the worker was replaced {times} time(s) under the live mount, last since: {why}"
             ));
         }
-        let doubted = parts.clock.anchor().doubted.as_secs();
+        if self.clock_edited {
+            warnings.push(
+                "the clock's row in index.db is not signed by this store's log key: the index was rebuilt or restored, or \
+                 somebody edited it; sealfs time goes on from the last entry of the log"
+                    .to_owned(),
+            );
+        }
+        let doubted = parts.clock.acceptable().as_secs();
         if doubted > 0 {
             warnings.push(format!(
                 "{doubted} s passed while the host was off and are not believed; 'sealctl clock accept' accepts them"

@@ -23,11 +23,12 @@ use super::worker::{self, Start};
 use super::{
     Args, StartError, background, exporting, handshake, keys, mount, mountpoint, privileges, recover,
 };
-use crate::clock::{Clock, SystemTime, TimeSource};
+use crate::clock::{self, Anchor, Clock, SystemTime, TimeSource};
 use crate::control::{About, Listener};
-use crate::crypto;
+use crate::crypto::{self, PublicKey};
 use crate::fuse::{Adapter, Wishes};
-use crate::ledger::{Change, Exporter, Index, check_rollback, log_keys};
+use crate::ledger::anchor::of_last_entry;
+use crate::ledger::{Change, Exporter, Index, ReadIndex, check_rollback, log_keys};
 use crate::model::Origin;
 use crate::policy::{Current, Policy};
 use crate::provenance::{self, Observer, Settings};
@@ -65,6 +66,7 @@ fn journal_failed(layout: &Layout, error: &std::io::Error) -> StartError {
 
 /// What every process of sealfs that serves does first.
 pub fn begin_process() -> Result<(), StartError> {
+    clock::check_namespace().map_err(StartError::failed)?;
     let filter = EnvFilter::try_from_env("SEALFS_LOG").unwrap_or_else(|_| EnvFilter::new("info,fuser=error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     sched::begin();
@@ -197,6 +199,7 @@ fn serve(
         started: Instant::now(),
         fallbacks,
         policy_error,
+        clock_edited: built.clock_edited,
         export_error,
         device: Mutex::new(None),
         link: start.as_ref().map(|start| Arc::clone(&start.link)),
@@ -271,8 +274,30 @@ struct Built {
     exporter: Option<Arc<Exporter>>,
     /// Files that were open and that nobody has open as far as is known.
     unclaimed: Vec<Arc<Life>>,
+    /// Whether the clock's row in the index was not believed.
+    clock_edited: bool,
     /// Files that need another inode before they can be sealed.
     to_renew: crossbeam_channel::Receiver<Arc<Life>>,
+}
+
+/// The clock's anchor, if the row in the index is what a log key of this store signed; else the time of the last entry in the
+/// log. Also, whether the row was not believed. A store has a row from its beginning.
+fn believed_anchor(
+    index: &ReadIndex,
+    log_keys: &[PublicKey],
+    origin: &str,
+) -> Result<(Option<Anchor>, bool), crate::ledger::LedgerError> {
+    if let Some(kept) = index.kept_anchor()?
+        && log_keys.iter().any(|key| kept.is_signed_by(key, origin))
+    {
+        return Ok((Some(kept.anchor), false));
+    }
+    let last = index.entries()?.checked_sub(1).map(|last| index.entry(last)).transpose()?.flatten();
+    let last = last.map(|row| row.parse()).transpose()?;
+    tracing::error!(
+        "the clock's row in index.db is not signed by this store's log key: sealfs time goes on from the last entry of the log"
+    );
+    Ok((last.map(|entry| of_last_entry(entry.time, entry.wall)), true))
 }
 
 /// Everything below the mount.
@@ -303,7 +328,10 @@ fn build(
         .then(|| Exporter::open(Arc::clone(&index), origin.as_str(), &log_keys))
         .transpose()
         .map_err(read)?;
-    let anchor = index.read().anchor().map_err(read)?;
+    let keys = Arc::new(keys);
+    let signing = Arc::clone(&keys);
+    index.sign_anchors(origin.as_str(), Box::new(move |message| signing.log().sign_raw(message)));
+    let (anchor, clock_edited) = believed_anchor(index.read(), &log_keys, origin.as_str()).map_err(read)?;
     let (clock, gap) = Clock::start(Box::new(SystemTime), anchor, policy.max_gap);
     if !options.read_only {
         layout.clear_staging().map_err(|error| failed(layout.staging().display(), error))?;
@@ -358,7 +386,7 @@ fn build(
     };
 
     let tree = Arc::new(tree);
-    let (clock, policy, keys) = (Arc::new(clock), Arc::new(Current::new(policy)), Arc::new(keys));
+    let (clock, policy) = (Arc::new(clock), Arc::new(Current::new(policy)));
     let comparing = Comparing {
         index: Arc::clone(&index),
         clock: Arc::clone(&clock),
@@ -438,7 +466,14 @@ fn build(
         sees_exits: provenance::self_test(),
     };
     let vfs = Vfs::new(parts, last_handle).map_err(|error| failed("tree", error))?;
-    Ok(Built { vfs: Arc::new(vfs), notes: inbox, exporter: exporter.map(Arc::new), unclaimed, to_renew })
+    Ok(Built {
+        vfs: Arc::new(vfs),
+        notes: inbox,
+        exporter: exporter.map(Arc::new),
+        unclaimed,
+        clock_edited,
+        to_renew,
+    })
 }
 
 /// The users that the file system of the tree keeps room for.

@@ -86,7 +86,7 @@ impl Index {
             open: true,
             unsettles: false,
         };
-        let (next, last) = batch.writer().head()?;
+        let next = batch.writer().next_index()?;
         if next != batch.edge.size() {
             let size = batch.edge.size();
             return Err(LedgerError::Broken(format!(
@@ -94,7 +94,7 @@ impl Index {
             )));
         }
         // Along the log, time never decreases, whatever became of the clock's anchor.
-        batch.now = batch.now.max(last);
+        batch.now = batch.now.max(batch.state.last);
         Ok(batch)
     }
 
@@ -252,14 +252,16 @@ impl Batch<'_> {
     /// [`LedgerError::InDoubt`].
     pub fn commit(mut self) -> Result<Vec<Committed>, LedgerError> {
         let anchor = Anchor { sealfs: self.now, ..self.anchor.clone() };
-        self.writer().clock(&anchor)?;
+        let signature = self.index.sign_anchor(&anchor)?;
+        self.writer().clock(&anchor, signature)?;
         if let Err(error) = self.state.connection.execute_batch("COMMIT") {
-            return Err(self.not_committed(error, &anchor));
+            return Err(self.not_committed(error, &anchor, signature));
         }
         COUNTERS.index_commits.one();
         COUNTERS.index_seals.add(self.sealed.len() as u64);
         self.open = false;
         self.index.add_totals(self.known.totals);
+        self.state.last = self.now;
         self.index.revise();
         if self.unsettles {
             self.index.unsettle();
@@ -276,14 +278,19 @@ impl Batch<'_> {
     /// A commit that failed may stand in the write-ahead log all the same, whole and valid: written, but its sync not
     /// answered. Readers do not see it, yet whoever opens the index after a crash would. Another commit writes over it,
     /// and as soon as that one is durable, it is gone for good.
-    fn not_committed(mut self, error: SqliteError, anchor: &Anchor) -> LedgerError {
+    fn not_committed(
+        mut self,
+        error: SqliteError,
+        anchor: &Anchor,
+        signature: Option<[u8; 64]>,
+    ) -> LedgerError {
         self.roll_back();
         if is_full(&error) {
             // It was not written to its end.
             return error.into();
         }
         let over = self.begin_again().and_then(|()| {
-            self.writer().clock(anchor)?;
+            self.writer().clock(anchor, signature)?;
             self.state.connection.execute_batch("COMMIT")
         });
         match over {

@@ -7,6 +7,7 @@
 //! both. The index can be made again from the log ([`Replay`]): new entries and old ones go the same way
 //! (`apply`). Readers use their own read-only connections and never wait for the writer.
 
+pub mod anchor;
 mod apply;
 mod batch;
 mod belief;

@@ -125,7 +125,7 @@ impl Replay {
     /// If SQLite or the disk fails.
     pub fn finish(mut self, path: &Path, exported: Option<u64>) -> Result<(), LedgerError> {
         let writer = Writer::new(&self.connection, &mut self.known);
-        writer.clock(&self.anchor)?;
+        writer.clock(&self.anchor, None)?;
         if let Some(size) = exported {
             writer.prune(size)?;
         }

@@ -5,6 +5,10 @@
 use std::fs;
 use std::process::Command;
 
+use sealfs::crypto::SigningKey;
+use sealfs::ledger::ReadIndex;
+use sealfs::ledger::anchor::message;
+
 use super::harness::{Mount, NOBODY, run};
 use super::scene::{Seen, Table, check, refused};
 
@@ -20,6 +24,7 @@ pub fn attacks(table: &mut Table) {
     table.add("backwards at each of five reboots", WHO, leaps(&[-30; 5], true));
     table.add("forwards by a year, the daemon restarted, same boot", WHO, leaps(&[365], false));
     table.add("backwards by a year, the daemon restarted, same boot", WHO, leaps(&[-365], false));
+    table.add("the clock's row in index.db set forward by a year", WHO, row_set_forward());
     table.add("clock accept by another user", "stranger", others_accept());
 }
 
@@ -36,6 +41,19 @@ fn doubted(mount: &Mount) -> u64 {
     mount.ctl_json(&["status"])[0]["clock_doubted_seconds"].as_u64().expect("a number")
 }
 
+/// Signs the clock's row as the daemon would: the attack is on the host's clock, and not on the row.
+fn sign_again(mount: &Mount) {
+    let index = ReadIndex::open(&mount.store.join("index.db")).expect("index");
+    let anchor = index.anchor().expect("read").expect("a row");
+    let origin = index.origin().expect("origin");
+    drop(index);
+    let key = SigningKey::read(&mount.store.join("keys/log")).expect("log key");
+    let signature = key.sign_raw(&message(&anchor, &origin).expect("canonical"));
+    let hex: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();
+    let statement = format!("update clock set signature = x'{hex}'");
+    run(Command::new("sqlite3").arg(mount.store.join("index.db")).arg(statement));
+}
+
 fn leaps(days: &[i64], reboot: bool) -> Seen {
     let mut mount = Mount::new("clock", POLICY);
     let path = mount.sealed("f", b"retained for ten days");
@@ -47,6 +65,7 @@ fn leaps(days: &[i64], reboot: bool) -> Seen {
         let leap = days * 86_400_000_000_000;
         let statement = format!("update clock set {boot}wall = wall - ({leap})");
         run(Command::new("sqlite3").arg(mount.store.join("index.db")).arg(statement));
+        sign_again(&mount);
         mount.start();
         let now = time(&mount);
         check(now >= last, format!("time ran backwards, by {} s", last - now))?;
@@ -68,6 +87,18 @@ fn leaps(days: &[i64], reboot: bool) -> Seen {
         "{:.1} days believed{warned}; retained",
         f64::from(i32::try_from(passed).unwrap_or(0)) / 86_400.0
     ))
+}
+
+fn row_set_forward() -> Seen {
+    let mut mount = Mount::new("clock-row", POLICY);
+    let path = mount.sealed("f", b"retained for ten days");
+    mount.stop();
+    let statement = "update clock set sealfs = sealfs + 86400000000000 * 365";
+    run(Command::new("sqlite3").arg(mount.store.join("index.db")).arg(statement));
+    mount.start();
+    refused(&[libc::EPERM], fs::remove_file(&path))?;
+    let status = mount.ctl_ok(&["status"]);
+    check(status.contains("the clock's row in index.db is not signed"), "retained, status warns")
 }
 
 fn others_accept() -> Seen {

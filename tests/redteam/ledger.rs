@@ -176,7 +176,6 @@ fn rows(table: &mut Table, base: &Base) {
     fs::remove_file(copy.store.join("index.db")).expect("unlink");
     table.add("index: deleted", WHO, copy.not_started("index"));
     edited_and_removed(table, base);
-    table.add("index: the clock's row set forward, the file removed", WHO, clock_row(base));
 }
 
 /// An edited index frees nothing: who had it edited, and then tries to remove the file.
@@ -222,23 +221,6 @@ fn edited_and_removed(table: &mut Table, base: &Base) {
             removed
         });
         table.add(&format!("index: {what} beneath the daemon, the file removed"), WHO, seen);
-    }
-}
-
-fn clock_row(base: &Base) -> Seen {
-    let copy = base.copy("store");
-    copy.sql("update clock set sealfs = sealfs + 86400000000000 * 365");
-    let (removed, status) = copy.while_mounted(|mnt| {
-        let status = String::from_utf8_lossy(&copy.ctl(&["status"]).stdout).into_owned();
-        (fs::remove_file(mnt.join("early")), status)
-    });
-    check(removed.is_ok(), "the file could not be removed: nothing to notice")?;
-    let warned = status.lines().find(|line| line.contains("ahead of the wall clock"));
-    let log = String::from_utf8_lossy(&copy.ctl(&["log", "show"]).stdout).into_owned();
-    let ended = log.lines().last().unwrap_or_default().trim().to_owned();
-    match warned {
-        Some(_) => Ok(format!("removed; status warns: ahead of the wall clock; the log has {ended:?}")),
-        None => Err(format!("removed, and status says nothing: {status}")),
     }
 }
 

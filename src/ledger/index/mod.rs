@@ -8,6 +8,7 @@ mod shared;
 mod write;
 
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -17,10 +18,12 @@ pub(super) use rusqlite::Connection;
 use rusqlite::OpenFlags;
 use rusqlite_migration::{M, Migrations};
 
+use super::anchor::{self, AnchorSigner};
 use super::log::Edge;
 use super::{Belief, Differences, LedgerError};
+use crate::clock::Anchor;
 use crate::metrics::COUNTERS;
-use crate::model::RelPath;
+use crate::model::{RelPath, Timestamp};
 use names::Names;
 
 pub use evidence::{Attachment, AttachmentKind, KeyRow, Traced};
@@ -72,6 +75,8 @@ const BUSY: Duration = Duration::from_secs(10);
 pub(super) struct WriterState {
     pub connection: Connection,
     pub edge: Edge,
+    /// Time of the last entry, or of the last commit of this process. The clock's row is not asked.
+    pub last: Timestamp,
     /// `PRAGMA data_version` when it was last looked at: another number says that another process has written.
     version: i64,
 }
@@ -100,6 +105,8 @@ pub struct Index {
     belief: Belief,
     /// Once they were asked for. Lock order: after the writer.
     totals: Mutex<Option<Totals>>,
+    /// Signs the clock's anchors, for the store of this name.
+    anchors: OnceLock<(String, AnchorSigner)>,
 }
 
 impl Index {
@@ -138,8 +145,10 @@ impl Index {
         }
         let readers = ReadIndex::open(path)?;
         let edge = readers.edge()?;
+        let last = edge.size().checked_sub(1).map(|last| readers.entry(last)).transpose()?.flatten();
+        let last = last.map(|row| row.parse()).transpose()?.map_or(Timestamp(0), |entry| entry.time);
         let version = data_version(&connection)?;
-        let writer = Mutex::new(WriterState { connection, edge, version });
+        let writer = Mutex::new(WriterState { connection, edge, last, version });
         Ok(Index {
             writer,
             readers,
@@ -149,6 +158,7 @@ impl Index {
             revision: AtomicU64::new(0),
             belief: Belief::default(),
             totals: Mutex::default(),
+            anchors: OnceLock::new(),
         })
     }
 
@@ -158,6 +168,17 @@ impl Index {
     /// If SQLite fails.
     pub fn refuse_writes(&self) -> Result<(), LedgerError> {
         Ok(self.writer.lock().connection.pragma_update(None, "query_only", true)?)
+    }
+
+    /// From now on every commit signs the clock's anchor with this. Without it, the row is not believed by the next
+    /// daemon. Only the first call counts.
+    pub fn sign_anchors(&self, origin: &str, signer: AnchorSigner) {
+        let _ = self.anchors.set((origin.to_owned(), signer));
+    }
+
+    pub(super) fn sign_anchor(&self, anchor: &Anchor) -> Result<Option<[u8; 64]>, LedgerError> {
+        let Some((origin, sign)) = self.anchors.get() else { return Ok(None) };
+        Ok(Some(sign(&anchor::message(anchor, origin)?)))
     }
 
     /// How far it is believed.

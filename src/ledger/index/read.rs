@@ -8,6 +8,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::row::{COLUMNS, FROM, record};
 use crate::clock::Anchor;
+use crate::ledger::anchor::KeptAnchor;
 use crate::ledger::{LedgerError, LogFiles};
 use crate::model::{Asked, FileTime, Hold, RelPath, SealRecord, Timestamp};
 
@@ -155,23 +156,38 @@ impl ReadIndex {
         self.with(|c| c.query_row("SELECT value FROM meta WHERE key = 'origin'", [], |row| row.get(0)))
     }
 
-    /// The clock's last anchor.
+    /// The clock's last anchor, as the row says it: for showing, never for decisions.
     ///
     /// # Errors
     /// If the index cannot be read.
     pub fn anchor(&self) -> Result<Option<Anchor>, LedgerError> {
+        Ok(self.kept_anchor()?.map(|kept| kept.anchor))
+    }
+
+    /// The clock's last anchor with its signature, which the caller has to check.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn kept_anchor(&self) -> Result<Option<KeptAnchor>, LedgerError> {
         let nanos = |n: i64| std::time::Duration::from_nanos(u64::try_from(n).unwrap_or(0));
         self.with(|c| {
-            c.query_row("SELECT sealfs, boot_id, boottime, wall, believed, doubted FROM clock", [], |row| {
-                Ok(Anchor {
-                    sealfs: Timestamp(row.get(0)?),
-                    boot_id: row.get(1)?,
-                    boottime: row.get(2)?,
-                    wall: Timestamp(row.get(3)?),
-                    believed: nanos(row.get(4)?),
-                    doubted: nanos(row.get(5)?),
-                })
-            })
+            c.query_row(
+                "SELECT sealfs, boot_id, boottime, wall, believed, doubted, signature FROM clock",
+                [],
+                |row| {
+                    let anchor = Anchor {
+                        sealfs: Timestamp(row.get(0)?),
+                        boot_id: row.get(1)?,
+                        boottime: row.get(2)?,
+                        wall: Timestamp(row.get(3)?),
+                        believed: nanos(row.get(4)?),
+                        doubted: nanos(row.get(5)?),
+                    };
+                    let signature: Option<Vec<u8>> = row.get(6)?;
+                    let signature = signature.and_then(|bytes| bytes.try_into().ok());
+                    Ok(KeptAnchor { anchor, signature })
+                },
+            )
             .optional()
         })
     }

@@ -8,7 +8,8 @@ CREATE TABLE clock (
     boottime INTEGER NOT NULL,          -- ns since boot
     wall INTEGER NOT NULL,              -- ns since the epoch
     believed INTEGER NOT NULL,          -- ns of the budget used
-    doubted INTEGER NOT NULL            -- ns not believed
+    doubted INTEGER NOT NULL,           -- ns not believed
+    signature BLOB                      -- Ed25519, by the log key; without a good one the row is not believed
 ) STRICT;
 
 -- The end of the log, verbatim. Position is the key; it has no holes. What is exported in full bundles may have

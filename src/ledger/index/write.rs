@@ -69,12 +69,10 @@ impl<'a> Writer<'a> {
         Writer { connection, known }
     }
 
-    /// Position of the next entry, and the time of the last seal.
-    pub fn head(&self) -> rusqlite::Result<(u64, Timestamp)> {
-        let sql = "SELECT coalesce(max(idx) + 1, 0), coalesce((SELECT sealfs FROM clock), 0) FROM entry";
-        self.connection
-            .prepare_cached(sql)?
-            .query_row([], |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), Timestamp(row.get(1)?))))
+    /// Position of the next entry.
+    pub fn next_index(&self) -> rusqlite::Result<u64> {
+        let sql = "SELECT coalesce(max(idx) + 1, 0) FROM entry";
+        self.connection.prepare_cached(sql)?.query_row([], |row| Ok(row.get::<_, i64>(0)?.cast_unsigned()))
     }
 
     pub fn entry(&self, index: u64, body: &str) -> rusqlite::Result<()> {
@@ -213,16 +211,17 @@ impl<'a> Writer<'a> {
         self.connection.prepare_cached(sql)?.query_row(params![artifact, name], |row| row.get(0))
     }
 
-    pub fn clock(&self, anchor: &Anchor) -> rusqlite::Result<()> {
+    pub fn clock(&self, anchor: &Anchor, signature: Option<[u8; 64]>) -> rusqlite::Result<()> {
         let nanos = |time: std::time::Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
-        let sql = "INSERT OR REPLACE INTO clock VALUES (0, ?1, ?2, ?3, ?4, ?5, ?6)";
+        let sql = "INSERT OR REPLACE INTO clock VALUES (0, ?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         self.connection.prepare_cached(sql)?.execute(params![
             anchor.sealfs.0,
             anchor.boot_id,
             anchor.boottime,
             anchor.wall.0,
             nanos(anchor.believed),
-            nanos(anchor.doubted)
+            nanos(anchor.doubted),
+            signature
         ])?;
         Ok(())
     }
