@@ -99,10 +99,9 @@ pub fn adopt(
             && (found.open || !writers.is_empty())
             && !found.torn
         {
-            let killed = live.killed.get(&ino);
+            let killed = live.killed.contains_key(&ino);
             let claimed = !writers.is_empty();
-            let (by_own, last) = (killed.copied().unwrap_or(false), killed.is_some());
-            let life = pipeline.adopt_open(ino, found.path, writers, by_own, last);
+            let life = pipeline.adopt_open(ino, found.path, writers, killed);
             carry_over(&life, found.request, found.demanded, pipeline, meta.size);
             adopted.open += 1;
             if !claimed {

@@ -16,5 +16,5 @@ mod writer;
 pub use claims::{ALLOWED, Claims, claims, pick};
 pub use mask::{mask, mask_value};
 pub use observer::{Observation, Observer, Outcome};
-pub use process::{Exit, exit_of, name_of, self_test, thread_group};
+pub use process::{Exit, exit_of, may_have_written, name_of, self_test, thread_group};
 pub use writer::{Settings, Writer};

@@ -9,8 +9,10 @@ const PF_EXITING: u64 = 0x4;
 /// How a process that flushes a file is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// It lives, ends by itself, or cannot be seen.
+    /// It lives, or cannot be seen.
     Well,
+    /// It ends by itself.
+    Ended,
     /// It is dying from this signal.
     Signal(u8),
 }
@@ -39,8 +41,19 @@ pub fn exit_of(pid: u32) -> Exit {
     let code = number(fields.nth(42));
     match u8::try_from(code & 0x7f) {
         Ok(signal) if flags & PF_EXITING != 0 && signal != 0 => Exit::Signal(signal),
+        Ok(_) if flags & PF_EXITING != 0 => Exit::Ended,
         _ => Exit::Well,
     }
+}
+
+/// Whether a process that is ending may have written anything since it was forked (`wchar` in `/proc/PID/io`, which
+/// counts `write(2)`, `sendfile(2)` and `copy_file_range(2)`). True if that cannot be seen. Only for a task that
+/// [`exit_of`] has seen ending: of a living one the question waits for `execve(2)`, as there.
+#[must_use]
+pub fn may_have_written(pid: u32) -> bool {
+    let Ok(io) = fs::read_to_string(format!("/proc/{pid}/io")) else { return true };
+    let written = io.lines().find_map(|line| line.strip_prefix("wchar:"));
+    written.and_then(|count| count.trim().parse::<u64>().ok()) != Some(0)
 }
 
 /// The process that a thread belongs to. A process's first thread has its number.

@@ -7,13 +7,13 @@ use super::life::{Failure, Life, LifeState, Phase};
 use super::observed::Observed;
 use super::pipeline::Inner;
 use super::timer::Alarm;
+use super::writing::Writing;
 use crate::model::{State, Timestamp};
 
 /// What is known of a closed file, and how far its seal had come.
 pub struct Before {
     state: State,
-    killed: bool,
-    last_flush_killed: bool,
+    writing: Writing,
     lost: bool,
     request: Option<Timestamp>,
     observed: Observed,
@@ -30,8 +30,7 @@ impl Before {
     pub(super) fn of(state: &LifeState) -> Self {
         Before {
             state: state.state,
-            killed: state.killed,
-            last_flush_killed: state.last_flush_killed,
+            writing: state.writing,
             lost: state.lost,
             request: state.request,
             observed: state.observed.clone(),
@@ -45,8 +44,7 @@ impl Before {
 
     /// What was known of its writers stands, whatever became of who wanted to be one more.
     pub(super) fn is_still_so(&self, state: &mut LifeState) {
-        state.killed |= self.killed;
-        state.last_flush_killed |= self.last_flush_killed;
+        state.writing = self.writing;
         state.lost |= self.lost;
     }
 }
@@ -56,8 +54,7 @@ impl Inner {
     pub(super) fn restore(&self, life: &Arc<Life>, state: &mut LifeState, before: Before) {
         let Before { underway, .. } = before;
         state.state = before.state;
-        (state.killed, state.last_flush_killed, state.lost) =
-            (before.killed, before.last_flush_killed, before.lost);
+        (state.writing, state.lost) = (before.writing, before.lost);
         (state.request, state.observed, state.failure) = (before.request, before.observed, before.failure);
         (state.due, state.since, state.size) = (before.due, before.since, before.size);
         if before.state == State::Torn {

@@ -10,6 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::before::Before;
 use super::digest::Stream;
 use super::observed::Observed;
+use super::writing::Writing;
 use crate::model::{ArtifactKind, Asked, RelPath, SealRecord, State, Timestamp};
 use crate::store::Lease;
 
@@ -20,7 +21,9 @@ pub enum NotSealed {
     #[error("it is still open for writing; it is sealed after its last close")]
     StillOpen,
     /// Its writer was killed.
-    #[error("it is torn: its writer was killed; write it anew, or keep it with 'sealctl seal --torn'")]
+    #[error(
+        "it is torn: its writer was killed, or found no room on the disk; write it anew, or keep it with 'sealctl seal --torn'"
+    )]
     Torn,
     /// Removed meanwhile.
     #[error("it was removed")]
@@ -96,10 +99,8 @@ pub struct LifeState {
     pub over: bool,
     /// Writable handles by number.
     pub writers: HashMap<u64, Writer>,
-    /// Whether the last flush came from a process dying from a signal.
-    pub last_flush_killed: bool,
-    /// Whether a writer that opened it was killed while it wrote.
-    pub killed: bool,
+    /// What is known of who wrote last.
+    pub writing: Writing,
     /// Whether bytes of it are known not to have reached the disk; a writer's fsync(2) tells it.
     pub lost: bool,
     /// Whether pages of the backing file may have been mapped shared and writable: it had a handle for reading and
@@ -184,8 +185,7 @@ impl Life {
                 state,
                 over: false,
                 writers: HashMap::new(),
-                last_flush_killed: false,
-                killed: false,
+                writing: Writing::default(),
                 lost: false,
                 mapped: false,
                 before: None,

@@ -32,6 +32,7 @@ mod trace;
 pub mod trust;
 mod vouch;
 mod work;
+mod writing;
 
 pub use attest::{AttestError, attest};
 pub use before::Before;
@@ -47,3 +48,4 @@ pub use retain::{RetainError, Retention, Right, Wanted};
 pub use rotate::{KeyFiles, RotateError, Rotation, current as current_key};
 pub use trace::{COMMIT_MIN, Query, TraceView, trace};
 pub use vouch::Signatures;
+pub use writing::{Flusher, Looks};

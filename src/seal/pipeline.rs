@@ -22,6 +22,7 @@ use super::observed::Observed;
 use super::pieces::Pieces;
 use super::queue::Queue;
 use super::timer::Timer;
+use super::writing::{Flusher, Looks, Writing};
 use crate::clock::Clock;
 use crate::ledger::Index;
 use crate::model::{ArtifactKind, Asked, Event, Illegal, RelPath, State, Timestamp};
@@ -207,8 +208,7 @@ impl Pipeline {
         life.disturb(&mut state);
         if truncate {
             life.arrived();
-            state.killed = false;
-            state.last_flush_killed = false;
+            state.writing = Writing::default();
             state.lost = false;
             state.request = None;
             state.observed = Observed::default();
@@ -230,16 +230,32 @@ impl Pipeline {
         Ok(())
     }
 
-    /// A descriptor of a writable handle was closed by `process`; `killed`: it is dying from a signal. Answers
-    /// whether such a process is the one that had opened it.
-    pub fn flushed(&self, life: &Arc<Life>, handle: u64, process: Option<u32>, killed: bool) -> bool {
+    /// A descriptor of a writable handle was closed by a process; `content` is what the file looks like now. Returns
+    /// whether the file is torn as it stands.
+    pub fn flushed(&self, life: &Life, handle: u64, content: Looks, by: impl FnOnce() -> Flusher) -> bool {
         let mut state = life.lock();
-        state.last_flush_killed = killed;
-        let Some(writer) = state.writers.get_mut(&handle) else { return false };
-        writer.flushed = true;
-        let own = killed && writer.process.is_some() && writer.process == process;
-        state.killed |= own;
-        own
+        let opener = state.writers.get_mut(&handle).and_then(|writer| {
+            writer.flushed = true;
+            writer.process
+        });
+        if state.writing.is_as_seen(content) {
+            return state.writing.is_torn();
+        }
+        state.writing.flushed(content, &by(), opener);
+        state.writing.is_torn()
+    }
+
+    /// The file looks like this to a writer who has just come.
+    pub fn begins_with(&self, life: &Life, content: Looks) {
+        let mut state = life.lock();
+        if state.writers.len() == 1 {
+            state.writing.begins_with(content);
+        }
+    }
+
+    /// A write to the file found no room at `offset`.
+    pub fn found_no_room(&self, life: &Life, offset: u64) {
+        life.lock().writing.found_no_room(offset);
     }
 
     /// Bytes of the file did not reach the disk. That is told once, and what is read now may be what the
@@ -260,22 +276,22 @@ impl Pipeline {
         life.lock().lost
     }
 
-    /// A file goes on as the last worker left it: with its writers, if it had any; `killed`, `last_killed`: what
-    /// their flushes said. Who wrote it so far is not known any more.
+    /// A file goes on as the last worker left it: with its writers, if it had any; `killed`: a
+    /// writer that was killed wrote last. Who wrote it so far is not known any more.
     pub fn adopt_open(
         &self,
         ino: u64,
         path: RelPath,
         writers: HashMap<u64, Writer>,
         killed: bool,
-        last_killed: bool,
     ) -> Arc<Life> {
         let life = self.lives().begin(ino, ArtifactKind::File, path, State::Open);
         let mut state = life.lock();
         state.writers = writers;
         state.mapped = true;
-        state.killed = killed;
-        state.last_flush_killed = last_killed;
+        if killed {
+            state.writing = Writing::torn();
+        }
         self.journal().opened(ino, &state.path);
         self.inner.early.opened(&life, &mut state);
         drop(state);
@@ -289,14 +305,13 @@ impl Pipeline {
             return;
         }
         state.since = Instant::now();
-        if state.killed || state.last_flush_killed || state.lost {
+        if state.writing.is_torn() || state.lost {
             // The empty name that a killed writer leaves has no content to be torn.
             if size > 0 {
                 self.inner.tear(life, &mut state);
                 return;
             }
-            state.killed = false;
-            state.last_flush_killed = false;
+            state.writing = Writing::default();
             state.lost = false;
         }
         self.inner.settle(life, &mut state, size, |settles| Event::LastClosed { settles });
@@ -327,7 +342,7 @@ impl Pipeline {
         if state.over || !state.writers.is_empty() || state.state != State::Open {
             return;
         }
-        if (state.killed || state.last_flush_killed || state.lost) && size > 0 {
+        if (state.writing.is_torn() || state.lost) && size > 0 {
             self.inner.tear(life, &mut state);
         } else {
             self.inner.settle(life, &mut state, size, |settles| Event::LastClosed { settles });
@@ -405,8 +420,7 @@ impl Pipeline {
         }
         state.state = state.state.on(Event::Emptied)?;
         life.arrived();
-        state.killed = false;
-        state.last_flush_killed = false;
+        state.writing = Writing::default();
         state.lost = false;
         state.observed = Observed::default();
         life.disturb(&mut state);

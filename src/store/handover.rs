@@ -16,7 +16,7 @@
 //! | `q INO` | that is done, or will not be |
 //! | `f INO LOOKUPS` | so many look-ups are left; none: forgotten |
 //! | `h HANDLE INO KIND UNIQUE PROCESS` | opened in answer to the request UNIQUE (KIND `r` reads, `w` writes, `d` folder, `c` made content) |
-//! | `l HANDLE KILLED OWN` | flushed; by a process that was dying from a signal (1); which was the one that opened it (1) |
+//! | `l HANDLE TORN` | flushed; the file is torn as it stands (1), for who wrote last was killed |
 //! | `e INO` | a writer was told that its bytes did not reach the disk: counts as killed |
 //! | `m INO` | the kernel may have cached content of it that the daemon never got |
 //! | `x HANDLE` | released |
@@ -102,7 +102,7 @@ pub struct Live {
     pub given_back: u32,
     /// Inodes that the kernel knows and of which it may have cached content that the daemon never got.
     pub doubted: HashSet<u64>,
-    /// Inodes whose last flush came from a dying process, and whether one that opened it was.
+    /// Inodes that a process wrote last that was killed, and whether bytes are known to be lost besides.
     pub killed: HashMap<u64, bool>,
 }
 
@@ -231,9 +231,9 @@ impl Handover {
         self.append(&opened_line(number, handle));
     }
 
-    /// A writable handle was flushed; `killed`: by a dying process; `own`: the one that had opened it.
-    pub fn flushed(&self, number: u64, killed: bool, own: bool) {
-        self.append(&format!("l\t{number}\t{}\t{}\n", u8::from(killed), u8::from(own)));
+    /// A writable handle was flushed; `torn`: the file is torn as it stands.
+    pub fn flushed(&self, number: u64, torn: bool) {
+        self.append(&format!("l\t{number}\t{}\n", u8::from(torn)));
     }
 
     /// A writer of the file was told that its bytes did not reach the disk: whoever closes it leaves it torn.
@@ -392,10 +392,12 @@ impl Live {
         for (number, handle) in &self.handles {
             text.push_str(&opened_line(*number, handle));
             if handle.flushed {
-                let killed = self.killed.get(&handle.ino);
-                let (by_killed, own) = (killed.is_some(), killed.copied().unwrap_or(false));
-                text.push_str(&format!("l\t{number}\t{}\t{}\n", u8::from(by_killed), u8::from(own)));
-            } else if self.killed.get(&handle.ino) == Some(&true) {
+                let torn = u8::from(self.killed.contains_key(&handle.ino));
+                text.push_str(&format!("l\t{number}\t{torn}\n"));
+            }
+            // Not flushed itself: who was killed has had another handle, which is released.
+            let lost = self.killed.get(&handle.ino);
+            if lost == Some(&true) || (lost.is_some() && !handle.flushed) {
                 text.push_str(&format!("e\t{}\n", handle.ino));
             }
         }
@@ -443,12 +445,12 @@ impl Live {
                 self.handles.insert(handle, opened);
             }
             "l" => {
-                let (handle, killed, own) = (number()?, number()?, number()?);
+                let (handle, torn) = (number()?, number()?);
                 let handle = self.handles.get_mut(&handle)?;
                 handle.flushed = true;
                 let before = self.killed.remove(&handle.ino);
-                if killed == 1 {
-                    self.killed.insert(handle.ino, before.unwrap_or(false) || own == 1);
+                if torn == 1 {
+                    self.killed.insert(handle.ino, before.unwrap_or(false));
                 } else if before == Some(true) {
                     self.killed.insert(handle.ino, true);
                 }
@@ -559,7 +561,7 @@ mod tests {
         kept.backing(10, 3);
         kept.backing(10, 0);
         kept.backing(10, 4);
-        kept.flushed(1, true, true);
+        kept.flushed(1, true);
         kept.opened(9, &handle(11, LiveKind::Folder));
         kept.released(9);
         kept.opened(3, &handle(13, LiveKind::Writer));

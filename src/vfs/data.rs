@@ -107,10 +107,16 @@ impl Vfs {
         });
         if let Err(error) = done {
             self.write_failed(ino);
+            if let Some(life) = &life
+                && matches!(error, rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT)
+            {
+                self.parts.pipeline.found_no_room(life, offset + written as u64);
+            }
             return Err(error.into());
         }
         if let Some(life) = life {
             let mut state = life.lock();
+            state.writing.wrote(offset, data.len() as u64);
             // Truncated meanwhile: whether before or after these bytes came, nobody can tell.
             let same = epoch == Some(life.epoch());
             if state.stream.as_mut().is_some_and(|stream| !same || !stream.written(offset, data)) {

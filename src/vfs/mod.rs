@@ -13,6 +13,7 @@ mod depth;
 mod dirs;
 mod ending;
 mod fault;
+mod flushed;
 mod habits;
 mod handles;
 mod kept;

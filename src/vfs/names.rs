@@ -5,9 +5,9 @@ use std::ffi::OsStr;
 use super::resolve::Found;
 use super::{Attr, Caller, Fault, Standing, Vfs, renumber, sidecar, special};
 use crate::ledger::Ending;
-use crate::model::{ArtifactKind, Event, Sidecar, check_name};
+use crate::model::{ArtifactKind, Event, RelPath, Sidecar, State, check_name};
 use crate::policy::Hardlink;
-use crate::seal::Observed;
+use crate::seal::{Life, Observed};
 use crate::store::{self, EntryKind, ROOT};
 
 impl Vfs {
@@ -101,6 +101,9 @@ impl Vfs {
         let (dir, folder) = self.folder(parent)?;
         let path = super::depth::room_for(folder.join(name))?;
         self.check_vacant(caller, &path, "link")?;
+        let life = self.lives().get(source.meta.ino).filter(|_| sealed.is_none());
+        let epoch = life.as_ref().map(|life| life.epoch());
+        self.check_closed(caller, &path, life.as_deref(), epoch)?;
         let policy = self.parts.policy.get();
         if policy.decide(&path).hardlink == Hardlink::Refuse {
             self.refuse(caller, &path, "link", "policy refuses hard links here (hardlink = \"refuse\")");
@@ -124,6 +127,11 @@ impl Vfs {
                     return Err(fault);
                 }
                 let still = self.lives().namespace.write();
+                // A writer may have come while it was copied.
+                if let Err(fault) = self.check_closed(caller, &path, life.as_deref(), epoch) {
+                    let _ = store::remove_at(staging, &staged, false);
+                    return Err(fault);
+                }
                 // Before it can be seen: a worker that takes over in between must know what it is.
                 let journal = self.parts.pipeline.journal();
                 let made = self.parts.places.path(parent).ok_or(Fault::Stale).map(|folder| folder.join(name));
@@ -150,6 +158,29 @@ impl Vfs {
             EntryKind::Dir | EntryKind::Other => return Err(Fault::NotPermitted),
         };
         self.linked(&still, caller, parent, name, &meta, None)
+    }
+
+    /// Refuses to link what somebody writes, or has written since `epoch`: the copy would be cut where he has come to. Who
+    /// gets `EPERM` renames instead.
+    fn check_closed(
+        &self,
+        caller: Caller,
+        path: &RelPath,
+        life: Option<&Life>,
+        epoch: Option<u64>,
+    ) -> Result<(), Fault> {
+        let Some(life) = life else { return Ok(()) };
+        let state = life.lock();
+        let reason = if !state.writers.is_empty() || Some(life.epoch()) != epoch {
+            "the file is still open for writing: close it first, or rename it"
+        } else if state.state == State::Torn {
+            "the file is torn: half a file gets no second name; write it anew, or rename it"
+        } else {
+            return Ok(());
+        };
+        drop(state);
+        self.refuse(caller, path, "link", reason);
+        Err(Fault::NotPermitted)
     }
 
     /// What a hard link became begins its own life; the namespace lock is held.

@@ -10,7 +10,6 @@ use super::depth::room_for;
 use super::handles::Handle;
 use super::{Attr, Caller, Done, Fault, Opened, Standing, Vfs, renumber, sidecar, special};
 use crate::model::{ArtifactKind, SealRecord, State, check_name, is_reserved};
-use crate::provenance::{self, Exit};
 use crate::seal::Life;
 use crate::store;
 
@@ -120,6 +119,7 @@ impl Vfs {
             process = by;
             // A life that has just begun allows it.
             let _ = self.parts.pipeline.writer_opened(&life, handle, process, observation, true);
+            self.parts.pipeline.begins_with(&life, (meta.size, meta.mtime));
             self.may_be_mapped(&life, flags);
             if data.is_some() {
                 life.lock().stream = Some(crate::seal::Stream::new());
@@ -380,6 +380,9 @@ impl Vfs {
             life.disturb(&mut state);
             state.stream = Some(crate::seal::Stream::new());
         }
+        if let Ok(meta) = store::stat_fd(anchor.file()) {
+            self.parts.pipeline.begins_with(life, (meta.size, meta.mtime));
+        }
         self.handles.add(
             handle,
             found.meta.ino,
@@ -417,16 +420,20 @@ impl Vfs {
     /// A descriptor of a handle is closed. Looks whether the process that closes it is dying from a signal;
     /// held back while too much waits to be sealed.
     pub fn flush(&self, caller: Caller, ino: u64, handle: u64, done: Done<()>) {
-        let writable = match self.handles.get(handle) {
-            Ok(handle) => matches!(&*handle, Handle::File { writable: true, .. }),
+        let anchor = match self.handles.get(handle) {
+            Ok(open) => match &*open {
+                Handle::File { writable: true, anchor, .. } => Some(Arc::clone(anchor)),
+                _ => None,
+            },
             Err(fault) => return done(Err(fault)),
         };
-        if writable && let Some(life) = self.lives().get(ino) {
-            let killed =
-                self.parts.sees_exits && matches!(self.parts.observer.exit_of(caller.pid), Exit::Signal(_));
-            let process = if killed { provenance::thread_group(caller.pid) } else { None };
-            let own = self.parts.pipeline.flushed(&life, handle, process, killed);
-            self.parts.handover.flushed(handle, killed, own);
+        if let Some(anchor) = anchor
+            && let Some(life) = self.lives().get(ino)
+        {
+            let torn = self.content_flushed(caller, &life, handle, &anchor);
+            // Our own descriptors go first: the lease asks for that.
+            drop(anchor);
+            self.parts.handover.flushed(handle, torn);
             if self.parts.pipeline.is_crowded() {
                 return self.held_back.hold(done);
             }

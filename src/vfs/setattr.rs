@@ -109,6 +109,10 @@ impl Vfs {
         {
             self.parts.pipeline.requested(life, &mut state, time.to_timestamp());
         }
+        if changes.size.is_none() {
+            let (before, after) = (&found.meta, attr.mtime);
+            state.writing.looks_changed((before.size, before.mtime), (before.size, after));
+        }
         drop(state);
         if attr.size == 0 && changes.size.is_some() {
             // It has no content that could be torn. Frozen meanwhile it cannot be: nothing was under way.
