@@ -82,3 +82,23 @@ fn an_open_file_gets_no_second_name() {
     drop(file);
     mount.until("out.part", "sealed");
 }
+
+#[test]
+fn an_unfinished_file_does_not_settle() {
+    let mount = Mount::new("unfinished", EAGER);
+    fs::write(mount.path("a.iso.aria2"), b"control").expect("write");
+    fs::write(mount.path("a.iso"), b"half").expect("write");
+    fs::write(mount.path("b"), b"half").expect("write");
+    let epoch = std::time::SystemTime::UNIX_EPOCH;
+    fs::File::options()
+        .append(true)
+        .open(mount.path("b"))
+        .and_then(|file| file.set_modified(epoch))
+        .expect("time");
+    mount.stays("a.iso", "settling", 400);
+    mount.stays("b", "settling", 400);
+    fs::remove_file(mount.path("a.iso.aria2")).expect("unlink");
+    fs::write(mount.path("b"), b"whole").expect("write");
+    mount.until("a.iso", "sealed");
+    mount.until("b", "sealed");
+}

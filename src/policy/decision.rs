@@ -120,10 +120,12 @@ pub struct Decision {
     pub errno: RefusalErrno,
     /// What becomes of it after retention.
     pub expired: Expired,
+    /// Names beside a file, `{}` for its own, while one of which stands it does not settle.
+    pub unfinished: Vec<String>,
 }
 
 /// The keys that `[defaults]` and each `[[rule]]` may hold.
-pub(super) const KEYS: [&str; 12] = [
+pub(super) const KEYS: [&str; 13] = [
     "retention",
     "min",
     "max",
@@ -136,6 +138,7 @@ pub(super) const KEYS: [&str; 12] = [
     "symlinks",
     "errno",
     "expired",
+    "unfinished",
 ];
 
 /// What one table states itself; the rest is inherited.
@@ -153,6 +156,7 @@ pub(super) struct Settings {
     pub symlinks: Option<Symlinks>,
     pub errno: Option<RefusalErrno>,
     pub expired: Option<Expired>,
+    pub unfinished: Option<Vec<String>>,
 }
 
 impl Settings {
@@ -171,8 +175,21 @@ impl Settings {
             symlinks: table.choice("symlinks", Symlinks::WORDS)?,
             errno: table.choice("errno", RefusalErrno::WORDS)?,
             expired: table.choice("expired", Expired::WORDS)?,
+            unfinished: unfinished(table)?,
         })
     }
+}
+
+/// Names of control files that downloaders keep beside what they have not finished.
+fn unfinished(table: &Table<'_>) -> Result<Option<Vec<String>>, PolicyError> {
+    let expected = "a list of names in which {} stands for the file's, such as [\"{}.part\"]";
+    let Some(names) = table.strings("unfinished", false, expected)? else { return Ok(None) };
+    for name in &names {
+        if !name.value.contains("{}") || name.value == "{}" || name.value.contains(['/', '\0']) {
+            return Err(table.wrong_text("an entry of unfinished", name, expected));
+        }
+    }
+    Ok(Some(names.into_iter().map(|name| name.value.to_owned()).collect()))
 }
 
 /// The namespace goes into `allowed_signers`, whose lists know spaces, commas, quotes and wildcards.
@@ -205,6 +222,7 @@ impl Decision {
             symlinks: Symlinks::Free,
             errno: RefusalErrno::Eperm,
             expired: Expired::Keep,
+            unfinished: ["{}.aria2", "{}.part", "{}.st"].map(str::to_owned).to_vec(),
         }
     }
 
@@ -242,6 +260,7 @@ impl Decision {
             symlinks: own.symlinks.unwrap_or(self.symlinks),
             errno: own.errno.unwrap_or(self.errno),
             expired: own.expired.unwrap_or(self.expired),
+            unfinished: own.unfinished.clone().unwrap_or_else(|| self.unfinished.clone()),
         })
     }
 }

@@ -84,6 +84,7 @@ impl super::decision::Settings {
             "symlinks" => self.symlinks.is_some(),
             "errno" => self.errno.is_some(),
             "expired" => self.expired.is_some(),
+            "unfinished" => self.unfinished.is_some(),
             _ => false,
         }
     }
@@ -105,6 +106,7 @@ impl super::Decision {
             "symlinks" => self.symlinks.to_string(),
             "errno" => self.errno.to_string(),
             "expired" => self.expired.to_string(),
+            "unfinished" => self.unfinished.join(", "),
             _ => String::new(),
         }
     }

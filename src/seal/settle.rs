@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::life::{Life, LifeState, NotSealed, Phase, Waiter};
+use super::life::{Failure, Life, LifeState, NotSealed, Phase, Waiter};
 use super::pipeline::{Demand, Inner};
 use super::timer::Alarm;
-use crate::model::{ArtifactKind, Event, RelPath, SealTrigger, State};
+use crate::model::{ArtifactKind, Event, FileTime, RelPath, SealTrigger, State};
 use crate::policy::{Decision, Symlinks};
+
+/// How soon, at the earliest, an unfinished file is looked at again.
+const UNFINISHED_LOOK: Duration = Duration::from_secs(1);
 
 impl Inner {
     pub(super) fn unmark(&self, path: &RelPath) {
@@ -65,12 +68,45 @@ impl Inner {
             let quiet = if has_content { rule.settle } else { rule.settle_empty };
             let due = Instant::now() + quiet.0;
             state.due = Some(due);
-            if quiet.0.is_zero() {
+            if quiet.0.is_zero()
+                && let Some(marker) = self.unfinished(life, state)
+            {
+                self.wait_for_the_rest(life, state, &marker);
+            } else if quiet.0.is_zero() {
                 self.enqueue(life, state, size);
             } else {
                 self.timer.set(due, Alarm::Settle(life.ino));
             }
         }
+    }
+
+    /// What says that the file is not finished, in words: a control file beside it, or the time 0 that rsync leaves on what
+    /// it has kept of an interrupted transfer. Nothing if its seal was asked for.
+    pub(super) fn unfinished(&self, life: &Life, state: &LifeState) -> Option<String> {
+        if life.kind != ArtifactKind::File || state.demanded.is_some() {
+            return None;
+        }
+        let tree = &self.setup.tree;
+        let zero = FileTime { seconds: 0, nanos: 0 };
+        if tree.stat_path(&state.path).is_ok_and(|meta| meta.mtime == zero) {
+            return Some("its modification time is 0, as rsync leaves it on half a file".to_owned());
+        }
+        let (_, name) = state.path.split()?;
+        let policy = self.setup.policy.get();
+        let mut markers =
+            policy.decide(&state.path).unfinished.iter().map(|marker| marker.replace("{}", name));
+        markers
+            .find(|marker| tree.stat_path(&state.path.parent().join(marker)).is_ok())
+            .map(|marker| format!("'{marker}' stands beside it: it is not finished"))
+    }
+
+    /// Looks again after another quiet time.
+    pub(super) fn wait_for_the_rest(&self, life: &Life, state: &mut LifeState, why: &str) {
+        let policy = self.setup.policy.get();
+        let due = Instant::now() + policy.decide(&state.path).settle.0.max(UNFINISHED_LOOK);
+        state.due = Some(due);
+        state.failure = Some(Failure { what: why.to_owned(), tries: 0, busy: true });
+        self.timer.set(due, Alarm::Settle(life.ino));
     }
 
     /// Whether the rule of the name, as it is now, seals the file as it was asked for. If not, what was asked for under

@@ -53,6 +53,10 @@ impl Inner {
                     // The policy may be another one than when the quiet time began.
                     if is_due && state.writers.is_empty() && !state.over && self.is_wanted(&life, &mut state)
                     {
+                        if let Some(marker) = self.unfinished(&life, &state) {
+                            self.wait_for_the_rest(&life, &mut state, &marker);
+                            continue;
+                        }
                         let size = state.size;
                         self.enqueue(&life, &mut state, size);
                     }
