@@ -85,7 +85,8 @@ fn an_open_file_gets_no_second_name() {
 
 #[test]
 fn an_unfinished_file_does_not_settle() {
-    let mount = Mount::new("unfinished", EAGER);
+    let policy = format!("{EAGER}[[rule]]\nmatch = \"**/*.aria2\"\nseal = \"never\"\n");
+    let mount = Mount::new("unfinished", &policy);
     fs::write(mount.path("a.iso.aria2"), b"control").expect("write");
     fs::write(mount.path("a.iso"), b"half").expect("write");
     fs::write(mount.path("b"), b"half").expect("write");

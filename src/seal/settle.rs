@@ -96,7 +96,11 @@ impl Inner {
         let mut markers =
             policy.decide(&state.path).unfinished.iter().map(|marker| marker.replace("{}", name));
         markers
-            .find(|marker| tree.stat_path(&state.path.parent().join(marker)).is_ok())
+            // One that is sealed controls nothing any more.
+            .find(|marker| {
+                tree.stat_path(&state.path.parent().join(marker))
+                    .is_ok_and(|meta| self.setup.lives.get(meta.ino).is_some())
+            })
             .map(|marker| format!("'{marker}' stands beside it: it is not finished"))
     }
 
