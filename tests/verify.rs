@@ -1,6 +1,7 @@
 //! `sealctl verify` and `export`: whatever is altered, somebody is told.
 
 #[allow(dead_code, reason = "each test program uses a part")]
+mod harness;
 mod sealed_store;
 
 use std::fs;
@@ -234,4 +235,43 @@ fn export_overwrites_nothing_and_leaves_nothing_altered() {
     assert_eq!(names(&out.join("releases/1.0")), ["notes.txt", "notes.txt.seal", "notes.txt.seal.jsonl"]);
     bad(&store.run(&["export", "a", "b", "/nowhere"]), 2);
     bad(&store.run(&["export", "gone", out_text]), 5);
+}
+
+#[test]
+fn what_only_the_raw_disk_shows_is_found_beside_a_running_daemon() {
+    let image = harness::image::Image::new("ext4", 64, &[]);
+    let mut mount = harness::Mount::at(&image.root().join("sealfs"), harness::QUICK);
+    let content = "GOODGOOD".repeat(1024);
+    // A file that is in memory since it was written, and one that somebody has mapped.
+    let path = mount.sealed("f", content.as_bytes());
+    let mapped = mount.sealed("mapped", content.replace("GOOD", "MAPD").as_bytes());
+    let sleeper = "import mmap,sys; f=open(sys.argv[1],'rb'); m=mmap.mmap(f.fileno(),0,prot=mmap.PROT_READ); m[:]; print('mapped',flush=True); sys.stdin.read()";
+    let mut reader = std::process::Command::new("python3");
+    reader.args(["-c", sleeper]).arg(&mapped);
+    reader.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut reader = reader.spawn().expect("python3");
+    let mut line = [0; 7];
+    std::io::Read::read_exact(reader.stdout.as_mut().expect("output"), &mut line).expect("mapped");
+    harness::run(std::process::Command::new("sync").arg("-f").arg(image.root()));
+    mount.ctl_ok(&["verify", "--all"]);
+    for pattern in ["GOODGOODGOOD", "MAPDMAPDMAPD"] {
+        let disk = fs::File::options().read(true).write(true).open(image.file()).expect("disk");
+        let bytes = fs::read(image.file()).expect("disk");
+        let at = bytes
+            .windows(pattern.len())
+            .position(|window| window == pattern.as_bytes())
+            .expect("on the disk");
+        std::os::unix::fs::FileExt::write_all_at(&disk, b"EVIL", at as u64).expect("write");
+        disk.sync_all().expect("sync");
+    }
+    assert_eq!(fs::read(&path).expect("read"), content.as_bytes(), "memory has what was sealed");
+    let output = mount.ctl(&["verify", "--all"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    for name in ["f", "mapped"] {
+        assert!(told.contains(&format!("sealctl: {name}: the content was altered")), "{told}");
+    }
+    drop(reader.stdin.take());
+    let _ = reader.wait();
+    mount.stop();
 }

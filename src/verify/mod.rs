@@ -6,6 +6,7 @@
 //! signed and logged too, are the attributes as they were sealed.
 
 mod agree;
+mod disk;
 mod finding;
 mod keys;
 mod log;

@@ -1,7 +1,7 @@
 //! One record against content, keys, statements, log and attributes.
 
 use std::collections::BTreeSet;
-use std::io::{ErrorKind, Read};
+use std::io;
 
 use serde_json::Value;
 
@@ -14,26 +14,22 @@ use crate::seal::{LinesError, change_payload, provenance_payload};
 use crate::statement::{PAYLOAD_TYPE, attested_subject, seal_statement};
 use crate::store::Meta;
 
-/// Bytes a read.
-const CHUNK: usize = 1 << 16;
-
-/// Whether the bytes are those that were sealed. `read` is told how many bytes went by.
+/// Whether the bytes are those that were sealed. `content` hands them over piece by piece; `read` is called with the
+/// number of bytes of each piece.
 ///
 /// # Errors
-/// [`Finding`]; the hash before the size, since the hash is what was signed.
-pub fn check_content(record: &SealRecord, content: &mut dyn Read, read: &dyn Fn(u64)) -> Result<(), Finding> {
-    let (mut hasher, mut buffer) = (Hasher::new(), vec![0; CHUNK]);
-    loop {
-        match content.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(bytes) => {
-                hasher.update(&buffer[..bytes]);
-                read(bytes as u64);
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(Finding::Unreadable(error.to_string())),
-        }
-    }
+/// [`Finding`]; the size before the hash.
+pub fn check_content(
+    record: &SealRecord,
+    content: &mut dyn FnMut(&mut dyn FnMut(&[u8])) -> io::Result<()>,
+    read: &dyn Fn(u64),
+) -> Result<(), Finding> {
+    let mut hasher = Hasher::new();
+    let read_all = content(&mut |piece| {
+        hasher.update(piece);
+        read(piece.len() as u64);
+    });
+    read_all.map_err(|error| Finding::Unreadable(error.to_string()))?;
     let size = hasher.bytes();
     if size != record.size {
         return Err(Finding::Size { sealed: record.size, found: size });

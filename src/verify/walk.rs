@@ -1,15 +1,12 @@
 //! Files, folders and whole stores, on all cores.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::fs::OFlags;
-
 use super::Finding;
+use super::disk::DiskReader;
 use super::keys::KnownKeys;
 use super::log::LogView;
 use super::record::{check_attributes, check_content, check_entry, check_lines, check_seal};
@@ -129,13 +126,17 @@ impl<'a> Verifier<'a> {
         };
         match (record.kind, meta.kind) {
             (ArtifactKind::File, EntryKind::File) => {
-                let file = store::open_at(&dir, record.path.name(), OFlags::RDONLY).map_err(unreadable)?;
-                let _ = rustix::fs::fadvise(file.as_fd(), 0, None, rustix::fs::Advice::Sequential);
-                check_content(record, &mut File::from(file), &read)?;
+                let reopen = |flags| store::open_at(&dir, record.path.name(), flags);
+                let mut file = DiskReader::open(record.size, &reopen).map_err(unreadable)?;
+                check_content(record, &mut |each| file.read_all(each), &read)?;
             }
             (ArtifactKind::Symlink, EntryKind::Symlink) => {
                 let target = store::readlink_at(&dir, record.path.name()).map_err(unreadable)?;
-                check_content(record, &mut target.as_bytes(), &read)?;
+                let mut content = |each: &mut dyn FnMut(&[u8])| {
+                    each(target.as_bytes());
+                    Ok(())
+                };
+                check_content(record, &mut content, &read)?;
             }
             (sealed, found) => {
                 let sealed = match sealed {
