@@ -98,6 +98,9 @@ fn an_unfinished_file_does_not_settle() {
         .expect("time");
     mount.stays("a.iso", "settling", 400);
     mount.stays("b", "settling", 400);
+    let sidecar = fs::read(mount.path("a.iso.seal")).expect_err("it is not finished");
+    assert_eq!(sidecar.raw_os_error(), Some(libc::ENOENT));
+    mount.stays("a.iso", "settling", 300);
     fs::remove_file(mount.path("a.iso.aria2")).expect("unlink");
     fs::write(mount.path("b"), b"whole").expect("write");
     mount.until("a.iso", "sealed");

@@ -62,7 +62,8 @@ impl Inner {
         if !self.is_wanted(life, state) {
             return;
         }
-        if state.is_awaited() {
+        // Who only waits does not ask for half a file.
+        if state.is_awaited() && self.unfinished(life, state).is_none() {
             self.enqueue(life, state, size);
         } else if closes {
             let quiet = if has_content { rule.settle } else { rule.settle_empty };
@@ -185,6 +186,11 @@ impl Inner {
         let asked = demand.asked();
         if !rule.seal.seals(state.demanded.max(Some(asked))) {
             return Err(NotSealed::Rule(refusal(rule)));
+        }
+        if demand == Demand::Sidecar
+            && let Some(why) = self.unfinished(life, state)
+        {
+            return Err(NotSealed::Rule(why));
         }
         let keep_torn = demand == Demand::Explicit { torn: true };
         if state.state == State::Torn && !keep_torn && !state.keep_torn {
