@@ -213,3 +213,46 @@ fn handles_of_a_user_keep_so_much_of_listings() {
     // Whoever lets go of them can list again, and others were never kept from it.
     assert_eq!(fs::read_dir(mount.path("crowd")).unwrap().count(), 3000);
 }
+
+/// A reader that keeps a transaction open lets the write-ahead log grow; once it is gone, the log is cut back.
+#[test]
+fn the_write_ahead_log_is_cut_back_once_a_long_reader_is_gone() {
+    use sealfs::clock::{Clock, SystemTime};
+    use sealfs::ledger::{AttachmentKind, Index};
+    let dir = harness::scratch("wal");
+    let path = dir.join("index.db");
+    let index = Index::create(&path, "test.example/store").expect("index");
+    let (clock, _) = Clock::start(Box::new(SystemTime), None, "7d".parse().expect("a span"));
+    let write = |n: usize| {
+        let mut batch = index.batch(&clock).expect("batch");
+        let body = format!("\"{n} {}\"", "x".repeat(1 << 20));
+        batch.attach(AttachmentKind::Writers, &body, &[]).expect("attach");
+        batch.commit().expect("commit");
+    };
+    let wal = || fs::metadata(dir.join("index.db-wal")).expect("the write-ahead log").len();
+    write(0);
+    let mut reader = std::process::Command::new("sqlite3");
+    reader
+        .arg("-readonly")
+        .arg(&path)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped());
+    let mut reader = reader.spawn().expect("sqlite3");
+    let mut ask = reader.stdin.take().expect("input");
+    io::Write::write_all(&mut ask, b"begin; select count(*) from attachment;\n").expect("ask");
+    let mut answer = [0; 2];
+    io::Read::read_exact(reader.stdout.as_mut().expect("output"), &mut answer).expect("a transaction");
+    // More than ten times what is kept.
+    for n in 1..=170 {
+        write(n);
+    }
+    assert!(wal() > 160 << 20, "a snapshot needs {} bytes", wal());
+    drop(ask);
+    reader.wait().expect("wait");
+    for n in 200..204 {
+        write(n);
+    }
+    assert!(wal() <= 17 << 20, "{} bytes are left of the write-ahead log", wal());
+    drop(index);
+    let _ = fs::remove_dir_all(&dir);
+}

@@ -2,6 +2,7 @@
 
 #[allow(dead_code, reason = "each test program uses a part")]
 mod harness;
+#[allow(dead_code, reason = "each test program uses a part")]
 mod sealed_store;
 
 use std::fs;
@@ -195,7 +196,8 @@ fn export_copies_with_sidecars_and_a_copy_can_be_verified_alone() {
     let offline = |path: &str| {
         sealed_store::sealctl(&["verify", "--offline", "--trust", signers.to_str().unwrap(), path])
     };
-    assert!(good(&offline(out_text)).starts_with("2 files verified\n  not checked offline: "));
+    let told = good(&offline(out_text));
+    assert!(told.starts_with("not checked offline: ") && told.ends_with("\n2 files verified\n"), "{told}");
     let app = out.join("1.0/app");
     let app_text = app.to_str().unwrap();
     good(&offline(app_text));
@@ -274,4 +276,40 @@ fn what_only_the_raw_disk_shows_is_found_beside_a_running_daemon() {
     drop(reader.stdin.take());
     let _ = reader.wait();
     mount.stop();
+}
+
+#[test]
+fn failures_come_first_and_last_and_a_closed_pipe_is_no_panic() {
+    let (store, filling) = filled();
+    filling.write("evidence.bin", "altered");
+    let output = store.run(&["verify", "--all"]);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(err.starts_with("sealctl: evidence.bin: "), "{err}");
+    assert!(out.lines().last().is_some_and(|line| line.starts_with("1 FAILED, 3 verified")), "{out}");
+    // Standard output, standard error, both; also for what is said of wrong arguments.
+    let ctl = env!("CARGO_BIN_EXE_sealctl");
+    let at = store.path().display().to_string();
+    let dir = store.beside("pipe");
+    fs::create_dir(&dir).unwrap();
+    for command in [
+        format!("{ctl} --store {at} verify --all"),
+        format!("{ctl} --store {at} --json ls"),
+        format!("{ctl} --store {at} verify --nonsense"),
+        format!("{ctl} --store /nowhere status"),
+        format!("{ctl} --help"),
+        format!("{ctl} completions bash"),
+        format!("{ctl} --store {at} log show"),
+        format!("{} --nonsense", env!("CARGO_BIN_EXE_sealfs")),
+        format!("{} /nowhere /nowhere", env!("CARGO_BIN_EXE_sealfs")),
+        format!("{} -f /nowhere /nowhere", env!("CARGO_BIN_EXE_sealfs")),
+    ] {
+        for redirection in ["| true", "2>&1 >/dev/null | true", "2>&1 | true"] {
+            // The reader is gone before the first byte comes.
+            let script = format!("{{ sleep 0.1; {command}; echo $? >code; }} {redirection}");
+            let mut shell = std::process::Command::new("bash");
+            assert!(shell.args(["-c", &script]).current_dir(&dir).status().unwrap().success());
+            let code = fs::read_to_string(dir.join("code")).unwrap();
+            assert!(["0", "1", "2", "3", "141"].contains(&code.trim()), "{command} {redirection}: {code}");
+        }
+    }
 }

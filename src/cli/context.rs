@@ -65,7 +65,7 @@ impl Context {
     pub fn complain(&mut self, failure: &Failure) {
         let _ = self.out.flush();
         if !failure.is_quiet() {
-            eprintln!("{failure}");
+            let _ = writeln!(std::io::stderr(), "{failure}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! What is said of wrong arguments: one line, like every other error.
 
 use clap::error::ErrorKind;
+use std::io::Write as _;
 
 use super::exit::Exit;
 
@@ -13,11 +14,11 @@ pub fn end(error: &clap::Error) -> Exit {
             Exit::Done
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            eprintln!("sealctl: no command given; 'sealctl --help' lists them");
+            let _ = writeln!(std::io::stderr(), "sealctl: no command given; 'sealctl --help' lists them");
             Exit::Usage
         }
         _ => {
-            eprintln!("sealctl: {}", one_line(&error.render().to_string()));
+            let _ = writeln!(std::io::stderr(), "sealctl: {}", one_line(&error.render().to_string()));
             Exit::Usage
         }
     }

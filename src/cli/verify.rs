@@ -75,12 +75,17 @@ fn summary(tally: &Tally, bytes: u64, cx: &mut Context) -> Result<(), Failure> {
     if cx.json || tally.good + tally.bad == 0 {
         return Ok(());
     }
-    let good = cx.paint.good(&format!("{} verified", count(tally.good, "file", "files")));
-    let bad = match tally.bad {
-        0 => String::new(),
-        bad => cx.paint.bad(&format!(", {} failed", count(bad, "file", "files"))),
-    };
-    cx.line(&format!("{good}{bad}, {} read", size(bytes)))
+    let line = outcome(tally, cx);
+    cx.line(&format!("{line}, {} read", size(bytes)))
+}
+
+/// How many failed and how many are good, the failures first: `9 FAILED, 42 verified`.
+fn outcome(tally: &Tally, cx: &Context) -> String {
+    if tally.bad == 0 {
+        return cx.paint.good(&format!("{} verified", count(tally.good, "file", "files")));
+    }
+    let bad = cx.paint.bad(&format!("{} FAILED", tally.bad));
+    format!("{bad}, {} verified", tally.good)
 }
 
 fn below(
@@ -172,10 +177,12 @@ fn agrees(
     cx: &mut Context,
 ) -> Result<(), Failure> {
     let size = verifier.log().checkpoint().size;
-    let folder = Scratch::make()?;
+    let folder = scratch()?;
     let mut found = Vec::new();
     let agreed = progress::counted("comparing the index with the log", size, |seen| {
-        check_index(&reading.index, size, &folder.0, seen, &mut |path, finding| found.push((path, finding)))
+        check_index(&reading.index, size, folder.path(), seen, &mut |path, finding| {
+            found.push((path, finding))
+        })
     });
     if let Err(finding) = agreed {
         bad(&target.store.join("log").display().to_string(), &finding, tally, cx)?;
@@ -191,23 +198,12 @@ fn agrees(
     Ok(())
 }
 
-/// A folder of our own for an index that is made to be compared, gone afterwards.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn make() -> Result<Self, Failure> {
-        use std::os::unix::fs::DirBuilderExt;
-        let folder = std::env::temp_dir().join(format!("sealctl-verify-{}", std::process::id()));
-        let made = std::fs::DirBuilder::new().mode(0o700).create(&folder);
-        made.map_err(|error| Failure::about(folder.display(), Exit::Failed, error))?;
-        Ok(Scratch(folder))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// A folder of our own for an index that is made to be compared, with a name that nobody can foresee, gone afterwards.
+fn scratch() -> Result<tempfile::TempDir, Failure> {
+    let parent = std::env::temp_dir();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    let made = tempfile::Builder::new().prefix("sealctl-verify-").permissions(mode).tempdir_in(&parent);
+    made.map_err(|error| Failure::about(parent.display(), Exit::Failed, error))
 }
 
 /// What is required beyond being sealed.
@@ -288,12 +284,12 @@ fn offline(args: &Args, trust: &Path, cx: &mut Context) -> Result<Exit, Failure>
             exit = exit.or(found);
         }
     }
-    if !cx.json && tally.good > 0 {
-        let line = cx.paint.good(&format!("{} verified", count(tally.good, "file", "files")));
-        cx.line(&line)?;
+    if !cx.json && tally.good + tally.bad > 0 {
         for what in &unchecked {
-            cx.line(&format!("  not checked offline: {what}"))?;
+            cx.line(&format!("not checked offline: {what}"))?;
         }
+        let line = outcome(&tally, cx);
+        cx.line(&line)?;
     }
     Ok(if tally.bad > 0 { Exit::Verification } else { exit })
 }

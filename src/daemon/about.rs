@@ -141,6 +141,12 @@ impl About for Daemon {
                     .to_owned(),
             );
         }
+        if let Some(bytes) = parts.index.large_log() {
+            warnings.push(format!(
+                "the write-ahead log of the index has {} MiB: a program that reads index.db keeps a transaction open; end it",
+                bytes >> 20
+            ));
+        }
         let doubted = parts.clock.acceptable().as_secs();
         if doubted > 0 {
             warnings.push(format!(

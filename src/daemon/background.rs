@@ -1,6 +1,7 @@
 //! Going to the background: the command ends when the mount is live, or with the daemon's error.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -52,7 +53,7 @@ pub fn tell_ready(log: &std::path::Path) -> std::io::Result<()> {
     if std::env::var_os(READY_ENV).is_none() {
         return Ok(());
     }
-    println!("ready");
+    let _ = writeln!(std::io::stdout(), "ready");
     detach(log)
 }
 

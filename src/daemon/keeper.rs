@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
+use std::io::Write as _;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
@@ -135,7 +136,10 @@ impl Keeper {
                 End::Finished => return Ok(None),
                 End::NeverReady(status) => {
                     if let Some(signal) = status.signal() {
-                        eprintln!("sealfs: the worker ended by signal {signal} before the mount was live");
+                        let _ = writeln!(
+                            std::io::stderr(),
+                            "sealfs: the worker ended by signal {signal} before the mount was live"
+                        );
                     }
                     return Ok(Some(status.code().unwrap_or(1)));
                 }

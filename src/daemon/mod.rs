@@ -21,6 +21,7 @@ mod recover;
 mod serve;
 mod worker;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -57,14 +58,14 @@ pub fn main() -> ExitCode {
                 let _ = error.print();
                 return ExitCode::SUCCESS;
             }
-            eprintln!("sealfs: {}", one_line(&error.render().to_string()));
+            let _ = writeln!(std::io::stderr(), "sealfs: {}", one_line(&error.render().to_string()));
             return ExitCode::from(2);
         }
     };
     let args = match args.absolute() {
         Ok(args) => args,
         Err(error) => {
-            eprintln!("sealfs: {error}");
+            let _ = writeln!(std::io::stderr(), "sealfs: {error}");
             return ExitCode::from(error.code);
         }
     };
@@ -78,7 +79,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sealfs: {error}");
+            let _ = writeln!(std::io::stderr(), "sealfs: {error}");
             ExitCode::from(error.code)
         }
     }

@@ -68,7 +68,13 @@ fn journal_failed(layout: &Layout, error: &std::io::Error) -> StartError {
 pub fn begin_process() -> Result<(), StartError> {
     clock::check_namespace().map_err(StartError::failed)?;
     let filter = EnvFilter::try_from_env("SEALFS_LOG").unwrap_or_else(|_| EnvFilter::new("info,fuser=error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // It would write that to standard error, which is what cannot be written to.
+        .log_internal_errors(false)
+        .with_ansi(false)
+        .init();
     sched::begin();
     ignore_lease_breaks();
     raise_descriptors();

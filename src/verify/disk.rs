@@ -17,7 +17,7 @@ const ALIGNMENT: usize = 4096;
 /// Longest read, in bytes.
 const CHUNK_MAX: usize = 1 << 20;
 /// `BTRFS_SUPER_MAGIC` of linux/magic.h.
-const BTRFS_MAGIC: i64 = 0x9123_683E;
+const BTRFS_MAGIC: rustix::fs::FsWord = 0x9123_683E;
 
 /// Reads a file from the disk.
 pub struct DiskReader {
@@ -95,7 +95,7 @@ impl DiskReader {
 }
 
 fn reads_through_memory(file: &OwnedFd) -> bool {
-    rustix::fs::fstatfs(file).is_ok_and(|found| i64::from(found.f_type) == BTRFS_MAGIC)
+    rustix::fs::fstatfs(file).is_ok_and(|found| found.f_type == BTRFS_MAGIC)
 }
 
 /// Pages that somebody has mapped stay: what such a reader sees is checked then, and the disk by the next verification.

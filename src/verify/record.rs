@@ -14,6 +14,9 @@ use crate::seal::{LinesError, change_payload, provenance_payload};
 use crate::statement::{PAYLOAD_TYPE, attested_subject, seal_statement};
 use crate::store::Meta;
 
+/// Takes a piece of content.
+pub type Piece<'a> = &'a mut dyn FnMut(&[u8]);
+
 /// Whether the bytes are those that were sealed. `content` hands them over piece by piece; `read` is called with the
 /// number of bytes of each piece.
 ///
@@ -21,7 +24,7 @@ use crate::store::Meta;
 /// [`Finding`]; the size before the hash.
 pub fn check_content(
     record: &SealRecord,
-    content: &mut dyn FnMut(&mut dyn FnMut(&[u8])) -> io::Result<()>,
+    content: &mut dyn FnMut(Piece<'_>) -> io::Result<()>,
     read: &dyn Fn(u64),
 ) -> Result<(), Finding> {
     let mut hasher = Hasher::new();

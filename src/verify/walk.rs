@@ -9,7 +9,7 @@ use super::Finding;
 use super::disk::DiskReader;
 use super::keys::KnownKeys;
 use super::log::LogView;
-use super::record::{check_attributes, check_content, check_entry, check_lines, check_seal};
+use super::record::{Piece, check_attributes, check_content, check_entry, check_lines, check_seal};
 use super::require::Facts;
 use crate::crypto::PublicKey;
 use crate::ledger::{EntryRow, Filter, LedgerError, ReadIndex};
@@ -132,7 +132,7 @@ impl<'a> Verifier<'a> {
             }
             (ArtifactKind::Symlink, EntryKind::Symlink) => {
                 let target = store::readlink_at(&dir, record.path.name()).map_err(unreadable)?;
-                let mut content = |each: &mut dyn FnMut(&[u8])| {
+                let mut content = |each: Piece<'_>| {
                     each(target.as_bytes());
                     Ok(())
                 };

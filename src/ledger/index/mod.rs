@@ -37,6 +37,13 @@ fn migrations() -> Migrations<'static> {
     Migrations::new(vec![M::up(include_str!("schema.sql"))])
 }
 
+/// Memory for a [`fresh`] index, in KiB: a million seals and what finds them.
+const FRESH_CACHE_KIB: i64 = 256 << 10;
+/// What the write-ahead log is cut back to once no reader needs more of it, in bytes.
+const WAL_KEPT: i64 = 16 << 20;
+/// The size of the write-ahead log from which somebody should be told, in bytes.
+pub const WAL_LARGE: u64 = 256 << 20;
+
 /// An empty index in a new file, in one open transaction and without any durability.
 pub(super) fn fresh(path: &Path) -> Result<Connection, LedgerError> {
     crate::durable::create(path, 0o600, b"").map_err(|error| LedgerError::Broken(error.to_string()))?;
@@ -46,6 +53,8 @@ pub(super) fn fresh(path: &Path) -> Result<Connection, LedgerError> {
     connection.pragma_update(None, "journal_mode", "OFF")?;
     connection.pragma_update(None, "synchronous", "OFF")?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    // Rows come in the order of the log, and go all over the indexes: without memory each would cost a read and a write.
+    connection.pragma_update(None, "cache_size", -FRESH_CACHE_KIB)?;
     connection.set_prepared_statement_cache_capacity(64);
     migrations().to_latest(&mut connection).map_err(|error| LedgerError::Broken(error.to_string()))?;
     connection.execute_batch("BEGIN")?;
@@ -133,6 +142,7 @@ impl Index {
         connection.busy_timeout(BUSY)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "journal_size_limit", WAL_KEPT)?;
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.set_prepared_statement_cache_capacity(64);
         migrations().to_latest(&mut connection).map_err(|error| {
@@ -168,6 +178,15 @@ impl Index {
     /// If SQLite fails.
     pub fn refuse_writes(&self) -> Result<(), LedgerError> {
         Ok(self.writer.lock().connection.pragma_update(None, "query_only", true)?)
+    }
+
+    /// The size of the write-ahead log, in bytes, if it is large: then a reader keeps a transaction open, and nothing
+    /// that was written since can be taken out of it.
+    #[must_use]
+    pub fn large_log(&self) -> Option<u64> {
+        let mut path = self.readers.path.as_os_str().to_owned();
+        path.push("-wal");
+        std::fs::metadata(path).ok().map(|meta| meta.len()).filter(|bytes| *bytes > WAL_LARGE)
     }
 
     /// From now on every commit signs the clock's anchor with this. Without it, the row is not believed by the next

@@ -12,6 +12,8 @@ use crate::ledger::anchor::KeptAnchor;
 use crate::ledger::{LedgerError, LogFiles};
 use crate::model::{Asked, FileTime, Hold, RelPath, SealRecord, Timestamp};
 
+/// Seals that are read at a time.
+const PAGE: usize = 512;
 /// Connections kept for reuse.
 const KEPT: usize = 8;
 
@@ -85,7 +87,7 @@ pub struct Refusal {
 
 /// Read-only access to an index. Works beside a running daemon, and without one.
 pub struct ReadIndex {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     kept: Mutex<Vec<Connection>>,
     log: LogFiles,
 }
@@ -265,12 +267,72 @@ impl ReadIndex {
         })
     }
 
-    /// The seals of everything at or below a path, folder by folder, handed over one by one; `each` answers
-    /// whether to go on.
+    /// The seals of everything at or below a path, folder by folder, handed over one by one; `each` returns whether to
+    /// go on. Without a filter they are read page by page, so that no transaction stays open while `each` works: what is
+    /// sealed or ended meanwhile may or may not be among them.
     ///
     /// # Errors
     /// If the index cannot be read.
     pub fn below(
+        &self,
+        path: &RelPath,
+        filter: Filter,
+        each: &mut dyn FnMut(SealRecord) -> bool,
+    ) -> Result<(), LedgerError> {
+        if filter.ending_before.is_some() || filter.expired.is_some() {
+            return self.below_filtered(path, filter, each);
+        }
+        if !path.is_root()
+            && let Some(record) = self.find(path)?
+            && !each(record)
+        {
+            return Ok(());
+        }
+        let (low, high) = range(path);
+        let mut folder = path.to_string();
+        loop {
+            let mut after = String::new();
+            loop {
+                let page = self.page(&folder, &after)?;
+                let Some(last) = page.last() else { break };
+                after = last.path.name().to_owned();
+                let full = page.len() == PAGE;
+                for record in page {
+                    if !each(record) {
+                        return Ok(());
+                    }
+                }
+                if !full {
+                    break;
+                }
+            }
+            let next = self.with(|c| {
+                let (sql, from) = if path.is_root() {
+                    ("SELECT path FROM dir WHERE path > ?1 AND ?2 = ?2 ORDER BY path LIMIT 1", &folder)
+                } else {
+                    let from = if folder < low { &low } else { &folder };
+                    ("SELECT path FROM dir WHERE path > ?1 AND path < ?2 ORDER BY path LIMIT 1", from)
+                };
+                let found = c.prepare_cached(sql)?.query_row(params![from, high], |row| row.get(0));
+                found.optional()
+            })?;
+            match next {
+                Some(next) => folder = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// The next seals of a folder after a name, in the order of names.
+    fn page(&self, folder: &str, after: &str) -> Result<Vec<SealRecord>, LedgerError> {
+        let sql = format!(
+            "SELECT {COLUMNS} {FROM} WHERE live = 1 AND dir.path = ?1 AND artifact.name > ?2 \
+             ORDER BY artifact.name LIMIT {PAGE}"
+        );
+        self.with(|c| collect(c, &sql, params![folder, after]))
+    }
+
+    fn below_filtered(
         &self,
         path: &RelPath,
         filter: Filter,
