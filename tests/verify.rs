@@ -1,6 +1,5 @@
 //! `sealctl verify` and `export`: whatever is altered, somebody is told.
 
-#[allow(dead_code, reason = "each test program uses a part")]
 mod harness;
 #[allow(dead_code, reason = "each test program uses a part")]
 mod sealed_store;

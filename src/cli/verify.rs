@@ -181,7 +181,7 @@ fn agrees(
     let mut found = Vec::new();
     let agreed = progress::counted("comparing the index with the log", size, |seen| {
         check_index(&reading.index, size, folder.path(), seen, &mut |path, finding| {
-            found.push((path, finding))
+            found.push((path, finding));
         })
     });
     if let Err(finding) = agreed {

@@ -295,7 +295,7 @@ impl ReadIndex {
             loop {
                 let page = self.page(&folder, &after)?;
                 let Some(last) = page.last() else { break };
-                after = last.path.name().to_owned();
+                last.path.name().clone_into(&mut after);
                 let full = page.len() == PAGE;
                 for record in page {
                     if !each(record) {
