@@ -13,6 +13,23 @@ const EAGER: &str = "version = 1\n[defaults]\nsettle = \"50ms\"\nretention = \"1
 const OPENERS: &[(&str, &str)] = &[
     ("bash", "bash -c '$K > bash; :'"),
     ("dash", "dash -c '$K > dash; :'"),
+    ("busybox", "busybox sh -c '$K > busybox; :'"),
+    ("mksh", "mksh -c '$K > mksh; :'"),
+    ("zsh", "zsh -c '$K > zsh; :'"),
+    (
+        "ninja",
+        "printf 'rule r\\n  command = $K > $out\\nbuild ninja: r\\n' | sed \"s|[$]K|$K|\" > \"$D/build.ninja\"; ninja -f \"$D/build.ninja\"",
+    ),
+    (
+        "npm",
+        "cd \"$D\" && printf '{\"scripts\":{\"x\":\"$K > $M/npm\"}}' > package.json && npm run --silent x",
+    ),
+    (
+        "node",
+        "node -e \"require('child_process').spawnSync(process.env.K,[],{stdio:['ignore',require('fs').openSync('node','w'),2]})\"",
+    ),
+    ("parallel", "parallel --will-cite '$K > {}' ::: parallel"),
+    ("users", "unshare -U -r dash -c '$K > users; :'"),
     ("group", "dash -c '{ $K; } > group; :'"),
     ("make", "printf 'make:\\n\\t$(K) > $@\\n' | make -sf -"),
     (
@@ -50,7 +67,14 @@ fn runs_of(name: &str, options: &[&str]) {
     fs::set_permissions(&killed, fs::Permissions::from_mode(0o755)).expect("chmod");
     for (_, script) in OPENERS.iter().chain(WHOLE) {
         let mut shell = std::process::Command::new("sh");
-        let _ = shell.args(["-c", script]).env("K", &killed).current_dir(&mount.mnt).output().expect("sh");
+        let _ = shell
+            .args(["-c", script])
+            .env("K", &killed)
+            .env("D", &mount.dir)
+            .env("M", &mount.mnt)
+            .current_dir(&mount.mnt)
+            .output()
+            .expect("sh");
     }
     for (name, _) in OPENERS {
         mount.until(name, "torn");

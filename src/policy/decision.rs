@@ -222,7 +222,7 @@ impl Decision {
             symlinks: Symlinks::Free,
             errno: RefusalErrno::Eperm,
             expired: Expired::Keep,
-            unfinished: ["{}.aria2", "{}.part", "{}.st"].map(str::to_owned).to_vec(),
+            unfinished: ["{}.aria2", "{}.part", "{}.st", "{}.lftp-pget-status"].map(str::to_owned).to_vec(),
         }
     }
 

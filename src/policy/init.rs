@@ -84,6 +84,8 @@ seal = "close"           # a quiet time after the last close; or "readonly": onl
                          # sealctl seal; "never": scratch
 settle = "10s"           # that quiet time; "0s" seals at once
 settle_empty = "1h"      # the quiet time of a file without content
+# A file does not settle while one of these stands beside it: control files of aria2, of browsers, axel and lftp.
+unfinished = ["{}.aria2", "{}.part", "{}.st", "{}.lftp-pget-status"]
 namespace = "sealfs"     # SSHSIG namespace of F.seal: ssh-keygen -Y verify -n sealfs
 hardlink = "copy"        # a hard link becomes an independent copy; or "refuse"
 symlinks = "free"        # symbolic links can be replaced; or "seal": they are sealed like files

@@ -10,7 +10,7 @@ const GLOB: &str = "expected a glob, or a list of globs, such as [\"releases/**\
 #[test]
 #[allow(clippy::too_many_lines)] // a table
 fn each_mistake_is_told_with_its_place() {
-    let keys = "retention, min, max, mode, seal, settle, settle_empty, namespace, hardlink, symlinks, errno, expired";
+    let keys = "retention, min, max, mode, seal, settle, settle_empty, namespace, hardlink, symlinks, errno, expired, unfinished";
     let table: &[(&str, String)] = &[
         // TOML itself.
         ("version = \n", "1:11: string values must be quoted; expected literal string".into()),

@@ -180,6 +180,7 @@ fn an_explanation_names_where_each_setting_comes_from() {
             "symlinks = free: built in",
             "errno = EPERM: built in",
             "expired = keep: built in",
+            "unfinished = {}.aria2, {}.part, {}.st, {}.lftp-pget-status: built in",
         ]
     );
     let told = policy.explain(&path("other"));
