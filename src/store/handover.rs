@@ -17,6 +17,7 @@
 //! | `f INO LOOKUPS` | so many look-ups are left; none: forgotten |
 //! | `h HANDLE INO KIND UNIQUE PROCESS` | opened in answer to the request UNIQUE (KIND `r` reads, `w` writes, `d` folder, `c` made content) |
 //! | `l HANDLE TORN` | flushed; the file is torn as it stands (1), for who wrote last was killed |
+//! | `t INO` | the file is torn as it stands; written anew instead of the flush that said so |
 //! | `e INO` | a writer was told that its bytes did not reach the disk: counts as killed |
 //! | `m INO` | the kernel may have cached content of it that the daemon never got |
 //! | `x HANDLE` | released |
@@ -392,14 +393,11 @@ impl Live {
         for (number, handle) in &self.handles {
             text.push_str(&opened_line(*number, handle));
             if handle.flushed {
-                let torn = u8::from(self.killed.contains_key(&handle.ino));
-                text.push_str(&format!("l\t{number}\t{torn}\n"));
+                text.push_str(&format!("l\t{number}\t0\n"));
             }
-            // Not flushed itself: who was killed has had another handle, which is released.
-            let lost = self.killed.get(&handle.ino);
-            if lost == Some(&true) || (lost.is_some() && !handle.flushed) {
-                text.push_str(&format!("e\t{}\n", handle.ino));
-            }
+        }
+        for (ino, lost) in &self.killed {
+            text.push_str(&format!("{}\t{ino}\n", if *lost { 'e' } else { 't' }));
         }
         text
     }
@@ -460,6 +458,9 @@ impl Live {
             }
             "e" => {
                 self.killed.insert(number()?, true);
+            }
+            "t" => {
+                self.killed.entry(number()?).or_insert(false);
             }
             "x" => {
                 let gone = self.handles.remove(&number()?)?;
