@@ -49,25 +49,26 @@ fn trust_is_what_ssh_keygen_and_openssl_take() {
 fn policy_is_checked_shown_and_explained() {
     let store = Store::made();
     let file = store.path().join("policy.toml");
-    assert!(good(&store.run(&["policy", "check"])).contains(": no mistakes; 1 rule, sha256 "));
+    assert!(good(&store.run(&["policy", "check"])).contains(": no mistakes; 4 rules, sha256 "));
     assert_eq!(good(&store.run(&["policy", "show"])), fs::read_to_string(&file).unwrap());
     let text = "[defaults]\nretention = \"30d\"\nmax = \"1y\"\n[[rule]]\nmatch = [\"releases/**\"]\nretention = \"7y\"\nmode = \
                 \"compliance\"\n";
     fs::write(&file, text).unwrap();
     let expected = "\
 releases/1.0/app: rule 1 (releases/**), matched by \"releases/**\"
-  retention     7y          from rule 1 (releases/**)
-  min           7y          from the retention
-  max           7y          from [defaults], widened to the rule's retention
-  mode          compliance  from rule 1 (releases/**)
-  seal          close       from built in
-  settle        10s         from built in
-  settle_empty  1h          from built in
-  namespace     sealfs      from built in
-  hardlink      copy        from built in
-  symlinks      free        from built in
-  errno         EPERM       from built in
-  expired       keep        from built in
+  retention     7y                                             from rule 1 (releases/**)
+  min           7y                                             from the retention
+  max           7y                                             from [defaults], widened to the rule's retention
+  mode          compliance                                     from rule 1 (releases/**)
+  seal          close                                          from built in
+  settle        10s                                            from built in
+  settle_empty  1h                                             from built in
+  namespace     sealfs                                         from built in
+  hardlink      copy                                           from built in
+  symlinks      free                                           from built in
+  errno         EPERM                                          from built in
+  expired       keep                                           from built in
+  unfinished    {}.aria2, {}.part, {}.st, {}.lftp-pget-status  from built in
 ";
     assert_eq!(good(&store.run(&["policy", "explain", "releases/1.0/app"])), expected);
     let json: Value = serde_json::from_str(&good(&store.run(&["--json", "policy", "explain", "x"]))).unwrap();
