@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use harness::{Mount, errno};
+use harness::{Mount, NOBODY, QUICK, errno};
 use rustix::fs::{Mode, OFlags};
 use sealed_store::{Filling, ORIGIN, Store, filled};
 use sealfs::control::client::Client;
@@ -176,4 +176,51 @@ fn a_hold_that_was_confirmed_keeps_its_file() {
     }
     eprintln!("{kept} kept, {gone} gone");
     mount.ctl_ok(&["verify", "--all"]);
+}
+
+/// Half an upload was sealed: under governance one command frees the name and keeps the evidence, and the refusal
+/// names it; under compliance nobody can.
+#[test]
+fn a_file_that_was_sealed_by_mistake_has_a_way_back_under_governance() {
+    let policy = format!("{QUICK}[[rule]]\nmatch = [\"strict/**\"]\nmode = \"compliance\"\n");
+    let mut mount = Mount::new("way-back", &policy);
+    let path = mount.sealed("half", b"half an upload");
+    fs::create_dir(mount.path("strict")).expect("mkdir");
+    let strict = mount.sealed("strict/half", b"half an upload");
+    let why = |path: &std::path::Path| {
+        assert_eq!(errno(fs::remove_file(path)), libc::EPERM);
+        mount.ctl_ok(&["why", path.to_str().expect("UTF-8")])
+    };
+    let told = why(&path);
+    assert!(told.contains("sealctl purge --bypass-governance --reason TEXT"), "{told}");
+    let told = why(&strict);
+    assert!(told.contains("retained until") && told.contains("use another name"), "{told}");
+
+    let purge = |options: &[&str], path: &std::path::Path| {
+        let output = mount.ctl(&[&["purge"], options, &[path.to_str().expect("UTF-8")]].concat());
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let bypass = ["--bypass-governance", "--reason", "the upload was cut"];
+    assert_eq!(purge(&[], &path).0, Some(4), "retained");
+    assert_eq!(purge(&["--bypass-governance"], &path).0, Some(2), "no reason");
+    assert_eq!(purge(&["--bypass-governance", "--reason", " "], &path).0, Some(2), "no words");
+    let (code, told) = purge(&bypass, &strict);
+    assert!(code == Some(4) && told.contains("compliance"), "{code:?} {told}");
+    let other = mount.ctl_as(NOBODY, &["purge", bypass[0], bypass[1], bypass[2], path.to_str().expect("UTF-8")]);
+    assert_eq!(other.status.code(), Some(4), "another user");
+    mount.ctl_ok(&["hold", "add", "CASE-1", path.to_str().expect("UTF-8")]);
+    let (code, told) = purge(&bypass, &path);
+    assert!(code == Some(4) && told.contains("CASE-1"), "{code:?} {told}");
+    mount.ctl_ok(&["hold", "remove", "CASE-1", path.to_str().expect("UTF-8")]);
+    assert_eq!(fs::read(&path).expect("read"), b"half an upload", "nothing was changed");
+
+    assert_eq!(purge(&bypass, &path), (Some(0), String::new()));
+    assert!(!path.exists(), "the name is free");
+    fs::write(&path, "the whole upload").expect("write");
+    mount.until("half", "sealed");
+    let log = mount.ctl_ok(&["log", "show"]);
+    assert!(log.contains("the upload was cut") && log.contains("purged"), "{log}");
+    mount.ctl_ok(&["verify", "--all"]);
+    assert_eq!(errno(fs::remove_file(&strict)), libc::EPERM);
+    mount.stop();
 }

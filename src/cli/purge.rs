@@ -15,6 +15,12 @@ pub struct Args {
     /// Only tell what would be removed
     #[arg(long)]
     dry_run: bool,
+    /// Remove a file although it is retained, in mode governance (role governance; with --reason); log and reason stay
+    #[arg(long, requires = "reason", requires = "path")]
+    bypass_governance: bool,
+    /// Why a file is removed although it is retained; kept in the log
+    #[arg(long, value_name = "TEXT", requires = "bypass_governance")]
+    reason: Option<String>,
     /// A file or folder; without it the whole store
     #[arg(value_hint = clap::ValueHint::AnyPath)]
     path: Option<PathBuf>,
@@ -25,7 +31,8 @@ pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
     let target = cx.target_or_here(args.path.as_deref())?;
     let mut client = access::connect(&target.store)?;
     let fd = args.path.as_ref().map(|_| access::descriptor(&target)).transpose()?;
-    let request = Request::Purge { dry_run: args.dry_run };
+    let request =
+        Request::Purge { dry_run: args.dry_run, bypass: args.bypass_governance, reason: args.reason.clone() };
     let (mut files, mut bytes) = (0, 0);
     let mut output = Ok(());
     let done = client.ask_each(&request, fd.as_ref().map(AsFd::as_fd), &mut |item| {

@@ -163,7 +163,8 @@ mod tests {
     #[test]
     fn refusals_carry_their_exit_code_and_a_lost_daemon_is_told() {
         let (mut client, server) = answering(vec![Reply::Error { code: 4, message: "no; ask".to_owned() }]);
-        let error = client.ask(&Request::Purge { dry_run: true }, None).unwrap_err();
+        let error =
+            client.ask(&Request::Purge { dry_run: true, bypass: false, reason: None }, None).unwrap_err();
         assert_eq!((error.exit_code(), error.to_string().as_str()), (4, "no; ask"));
         server.join().unwrap();
         let (mut client, _) = answering(vec![Reply::Item(json!(1))]);

@@ -17,7 +17,7 @@ use crate::model::{RelPath, SealRecord, Span, State, Timestamp};
 use crate::policy::{Role, retention};
 use crate::seal::{Demand, Life, NotSealed, RetainError, Right, Waiter, Wanted};
 use crate::store::{EntryKind, Meta};
-use crate::vfs::{Fault, Standing, Vfs};
+use crate::vfs::{Fault, NotPurged, Standing, Vfs};
 
 /// Not done: exit code and one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl Asked<'_> {
     pub fn answer(&self, request: Request, send: Items<'_>) -> Result<(), Refused> {
         let changes = matches!(
             request,
-            Request::Retain { .. } | Request::Hold { .. } | Request::Purge { dry_run: false }
+            Request::Retain { .. } | Request::Hold { .. } | Request::Purge { dry_run: false, .. }
         );
         if changes {
             // After a start; who asks here holds nobody up.
@@ -124,7 +124,7 @@ impl Asked<'_> {
             Request::Seal { .. }
             | Request::Retain { .. }
             | Request::Hold { .. }
-            | Request::Purge { dry_run: false }
+            | Request::Purge { dry_run: false, .. }
             | Request::Attest { .. }
             | Request::KeyRotate { .. }
             | Request::KeyRetire { .. }
@@ -138,7 +138,7 @@ impl Asked<'_> {
             | Request::History
             | Request::Ls { .. }
             | Request::Wait { .. }
-            | Request::Purge { dry_run: true }
+            | Request::Purge { dry_run: true, .. }
             | Request::Trace { .. } => false,
         };
         if changes && self.vfs.parts().read_only {
@@ -164,7 +164,10 @@ impl Asked<'_> {
                 self.retain(until, seconds, bypass, reason.as_deref(), send)
             }
             Request::Hold { add, name } => self.hold(add, &name, send),
-            Request::Purge { dry_run } => self.purge(dry_run, send),
+            Request::Purge { bypass: true, reason, dry_run } => {
+                self.purge_retained(dry_run, reason.as_deref(), send)
+            }
+            Request::Purge { dry_run, .. } => self.purge(dry_run, send),
             Request::Attest { envelope } => self.attest(&envelope, send),
             Request::Trace { hex } => self.trace(hex, send),
             Request::KeyRotate { role } => self.rotate(role, send),
@@ -429,9 +432,7 @@ impl Asked<'_> {
             (None, Some(seconds)) => Wanted::After(Span(Duration::from_secs(seconds))),
             _ => return Err(refused(USAGE, "either 'until' or 'seconds' must be given")),
         };
-        if reason.is_some_and(|reason| reason.len() > 1000 || reason.chars().any(char::is_control)) {
-            return Err(refused(USAGE, "the reason must be one line of at most 1000 bytes"));
-        }
+        check_reason(reason)?;
         let policy = parts.policy.get();
         let right = if self.has(Role::Governance) {
             Right::Role { bypass, reason }
@@ -466,6 +467,28 @@ impl Asked<'_> {
         item(send, &self.view()?)
     }
 
+    fn purge_retained(&self, dry_run: bool, reason: Option<&str>, send: Items<'_>) -> Result<(), Refused> {
+        self.need_governance("removing what is retained")?;
+        let target = self.target()?;
+        if target.meta.kind == EntryKind::Dir {
+            return Err(refused(USAGE, "with --bypass-governance each file must be named"));
+        }
+        check_reason(reason)?;
+        let reason = reason.filter(|reason| !reason.trim().is_empty());
+        let reason = reason
+            .ok_or_else(|| refused(USAGE, "removing what is retained needs a reason; add '--reason TEXT'"))?;
+        let record = self.record(&target)?;
+        let now = self.vfs.parts().clock.now();
+        if !dry_run {
+            let by = Actor::Uid(self.peer.uid);
+            self.vfs.purge_retained(record, by, reason).map_err(|why| match why {
+                NotPurged::Refused(why) => refused(REFUSED, why),
+                NotPurged::Fault(fault) => fault.into(),
+            })?;
+        }
+        item(send, &FileView::of_record(record, now))
+    }
+
     fn purge(&self, dry_run: bool, send: Items<'_>) -> Result<(), Refused> {
         if dry_run && !self.peer.is_root() && !self.has(Role::Auditor) {
             return Err(refused(REFUSED, "listing what has expired needs the role 'auditor'"));
@@ -497,4 +520,11 @@ impl Asked<'_> {
         }
         gone.iter().try_for_each(|record| item(send, &FileView::of_record(record, now)))
     }
+}
+
+fn check_reason(reason: Option<&str>) -> Result<(), Refused> {
+    if reason.is_some_and(|reason| reason.len() > 1000 || reason.chars().any(char::is_control)) {
+        return Err(refused(USAGE, "the reason must be one line of at most 1000 bytes"));
+    }
+    Ok(())
 }

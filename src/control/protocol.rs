@@ -74,6 +74,12 @@ pub enum Request {
     Purge {
         /// Only say what would go.
         dry_run: bool,
+        /// Remove a file although it is retained (mode governance only; *descriptor* of a file).
+        #[serde(default)]
+        bypass: bool,
+        /// Why; needed with `bypass`.
+        #[serde(default)]
+        reason: Option<String>,
     },
     /// *(descriptor)* Adds somebody else's attestation to a seal. Its owner; role `governance`. Items: one
     /// [`AttestView`].

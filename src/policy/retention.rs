@@ -62,8 +62,21 @@ fn retained(until: Timestamp, mode: RetentionMode, over: bool, holds: &[Hold]) -
     let held = held.join(", ");
     match (over, holds.is_empty()) {
         (true, _) => format!("retention ended {until}, but a legal hold stands: {held}"),
-        (false, true) => format!("retained until {until} ({mode})"),
+        (false, true) => format!("retained until {until} ({mode}); {}", way_back(mode)),
         (false, false) => format!("retained until {until} ({mode}), and a legal hold stands: {held}"),
+    }
+}
+
+/// What can be done about a file that should not have been sealed.
+fn way_back(mode: RetentionMode) -> &'static str {
+    match mode {
+        RetentionMode::Governance => {
+            "if it was sealed by mistake, a holder of the role governance frees the name with 'sealctl purge \
+             --bypass-governance --reason TEXT FILE'"
+        }
+        RetentionMode::Compliance => {
+            "nobody can free the name before that, not root either: use another name"
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::keys::Keys;
 use super::vouch::Signatures;
 use crate::clock::Clock;
 use crate::crypto::{self, dsse};
-use crate::ledger::{Actor, Index, LedgerError, NotProven, Proven, Signature, SignedStatement};
+use crate::ledger::{Actor, Batch, Index, LedgerError, NotProven, Proven, Signature, SignedStatement};
 use crate::model::{SealRecord, Span, Timestamp};
 use crate::policy::retention::{self, Change};
 use crate::policy::{Decision, RetentionRefusal};
@@ -142,6 +142,32 @@ impl Retention<'_> {
         proven.retain(until, by, reason, line)?;
         batch.commit()?;
         Ok(until)
+    }
+
+    /// Ends the retention of the seal that `seal` was read from at the time of an open transaction, with the reason; if
+    /// it is over already, nothing is added. The caller holds [`Keys::steady`].
+    ///
+    /// # Errors
+    /// [`RetainError`]: a compliance retention, no reason, or the index. The transaction must then be given up.
+    pub fn end_now(
+        &self,
+        batch: &mut Batch<'_>,
+        seal: &SealRecord,
+        by: Actor,
+        reason: &str,
+    ) -> Result<(), RetainError> {
+        let vouch = Signatures { keys: self.keys, origin: self.origin };
+        let proven = batch.prove(&seal.path, seal.log_index, &vouch)?;
+        let now = proven.now();
+        if proven.record().retain_until <= now {
+            return Ok(());
+        }
+        let right = Right::Role { bypass: true, reason: Some(reason) };
+        if let Some((until, reason)) = decide(proven.record(), now, Wanted::At(now), right)? {
+            let line = self.line(&proven, &RetentionChange::Until(until, reason))?;
+            proven.retain(until, by, reason, line)?;
+        }
+        Ok(())
     }
 
     /// Places or removes a hold on the seal that `seal` was read from; returns whether that changed anything. Durable

@@ -52,6 +52,7 @@ pub use dirs::{DirEntry, DirPlus};
 pub use fault::Fault;
 pub use handles::{Anchor, Opened};
 pub use notes::{Notes, NotesInbox};
+pub use purge::NotPurged;
 pub use refuse::Refusals;
 pub use renumber::backing;
 pub use resolve::Standing;

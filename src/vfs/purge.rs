@@ -4,7 +4,23 @@ use super::ending::NotEnded;
 use super::{CacheEvent, Fault, Vfs};
 use crate::ledger::{Actor, Ending, Filter, NotProven};
 use crate::model::{RelPath, SealRecord};
+use crate::seal::RetainError;
 use crate::store;
+
+/// Why the name of a retained file was not freed.
+#[derive(Debug)]
+pub enum NotPurged {
+    /// Its retention, a hold, or what was signed stands against it; in words.
+    Refused(String),
+    /// The mount or the index.
+    Fault(Fault),
+}
+
+impl From<Fault> for NotPurged {
+    fn from(fault: Fault) -> Self {
+        NotPurged::Fault(fault)
+    }
+}
 
 /// Files a transaction.
 const BATCH: usize = 100;
@@ -43,6 +59,46 @@ impl Vfs {
             gone.extend(self.purge_batch(batch, how, by)?);
         }
         Ok(gone)
+    }
+
+    /// Frees the name of a sealed file although it is retained: retention ends now, for this reason, and the seal with
+    /// it, in one transaction. Both stay in the log.
+    ///
+    /// # Errors
+    /// [`NotPurged`]; nothing has then changed.
+    pub fn purge_retained(
+        &self,
+        record: &SealRecord,
+        by: Actor,
+        reason: &str,
+    ) -> Result<SealRecord, NotPurged> {
+        self.changeable_tree()?;
+        let _alone = self.lives().namespace.write();
+        let _steady = self.parts.keys.steady();
+        let refused = std::cell::Cell::new(None);
+        let ended = self.commit_removal(|batch| match self.retention().end_now(batch, record, by, reason) {
+            Ok(()) => self.end_one(batch, record, &Ending::Purged, by),
+            Err(RetainError::NotProven(why)) => Err(NotEnded::NotProven(record.path.clone(), why)),
+            Err(error @ (RetainError::Refused(_) | RetainError::NeedsReason)) => {
+                refused.set(Some(error));
+                Err(NotEnded::NotProven(record.path.clone(), NotProven::Gone))
+            }
+        });
+        if let Some(error) = refused.take() {
+            return Err(NotPurged::Refused(error.to_string()));
+        }
+        let ended = ended.map_err(|why| match why {
+            NotEnded::Retained(_, refusal) => NotPurged::Refused(refusal.to_string()),
+            NotEnded::NotProven(_, NotProven::Ledger(error)) => NotPurged::Fault(Fault::Index(error)),
+            NotEnded::NotProven(path, NotProven::Comparing) => NotPurged::Fault(Fault::Comparing(path)),
+            NotEnded::NotProven(_, why) => NotPurged::Refused(why.to_string()),
+        })?;
+        self.sidecars_gone(&ended);
+        tracing::warn!(path = %ended.path, ?by, reason, "a retained file is removed under governance");
+        if let Err(error) = self.remove_bytes(&ended) {
+            tracing::warn!(path = %ended.path, %error, "logged as removed, but its bytes are left");
+        }
+        Ok(ended)
     }
 
     fn purge_batch(&self, records: &[SealRecord], how: &Ending, by: Actor) -> Result<Vec<SealRecord>, Fault> {

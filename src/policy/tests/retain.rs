@@ -132,7 +132,10 @@ fn record(holds: &[&str]) -> SealRecord {
 fn removal_waits_for_retention_and_holds() {
     assert_eq!(check_removal(&record(&[]), day(30)), Ok(()));
     let told = |holds: &[&str], now| check_removal(&record(holds), now).unwrap_err().to_string();
-    assert_eq!(told(&[], ns(day(30), -1)), "retained until 2026-01-31T00:00:00Z (compliance)");
+    assert_eq!(
+        told(&[], ns(day(30), -1)),
+        "retained until 2026-01-31T00:00:00Z (compliance); nobody can free the name before that, not root either: use another name"
+    );
     assert_eq!(
         told(&["case-7"], day(1)),
         "retained until 2026-01-31T00:00:00Z (compliance), and a legal hold stands: \"case-7\" since \
