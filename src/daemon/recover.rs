@@ -99,7 +99,7 @@ pub fn adopt(
             && (found.open || !writers.is_empty())
             && !found.torn
         {
-            let killed = live.killed.contains_key(&ino);
+            let killed = live.killed.get(&ino).copied();
             let claimed = !writers.is_empty();
             let life = pipeline.adopt_open(ino, found.path, writers, killed);
             carry_over(&life, found.request, found.demanded, pipeline, meta.size);

@@ -276,22 +276,23 @@ impl Pipeline {
         life.lock().lost
     }
 
-    /// A file goes on as the last worker left it: with its writers, if it had any; `killed`: a
-    /// writer that was killed wrote last. Who wrote it so far is not known any more.
+    /// A file goes on as the last worker left it: with its writers, if it had any; `killed`: a writer that was killed
+    /// wrote last, and whether bytes of it are lost besides. Who wrote it so far is not known any more.
     pub fn adopt_open(
         &self,
         ino: u64,
         path: RelPath,
         writers: HashMap<u64, Writer>,
-        killed: bool,
+        killed: Option<bool>,
     ) -> Arc<Life> {
         let life = self.lives().begin(ino, ArtifactKind::File, path, State::Open);
         let mut state = life.lock();
         state.writers = writers;
         state.mapped = true;
-        if killed {
+        if killed.is_some() {
             state.writing = Writing::torn();
         }
+        state.lost = killed == Some(true);
         self.journal().opened(ino, &state.path);
         self.inner.early.opened(&life, &mut state);
         drop(state);
