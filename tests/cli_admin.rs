@@ -229,7 +229,7 @@ warning: look here
         bad(&store.run(&["purge", "--dry-run"]), 4),
         "sealctl: only the role governance may purge; ask it\n"
     );
-    assert_eq!(asked.join().unwrap(), Request::Purge { dry_run: true });
+    assert_eq!(asked.join().unwrap(), Request::Purge { dry_run: true, bypass: false, reason: None });
     let asked = daemon(&store, vec![]);
     assert!(bad(&store.run(&["status"]), 1).contains("the daemon does not answer"));
     asked.join().unwrap();

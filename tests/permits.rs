@@ -206,7 +206,8 @@ fn a_file_that_was_sealed_by_mistake_has_a_way_back_under_governance() {
     assert_eq!(purge(&["--bypass-governance", "--reason", " "], &path).0, Some(2), "no words");
     let (code, told) = purge(&bypass, &strict);
     assert!(code == Some(4) && told.contains("compliance"), "{code:?} {told}");
-    let other = mount.ctl_as(NOBODY, &["purge", bypass[0], bypass[1], bypass[2], path.to_str().expect("UTF-8")]);
+    let other =
+        mount.ctl_as(NOBODY, &["purge", bypass[0], bypass[1], bypass[2], path.to_str().expect("UTF-8")]);
     assert_eq!(other.status.code(), Some(4), "another user");
     mount.ctl_ok(&["hold", "add", "CASE-1", path.to_str().expect("UTF-8")]);
     let (code, told) = purge(&bypass, &path);
