@@ -6,13 +6,23 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::progress;
 use super::render::count;
-use crate::ledger::log_keys;
+use crate::crypto::SigningKey;
+use crate::ledger::{Index, log_keys};
 use crate::recovery::{RebuildError, rebuild};
 use crate::store::{Layout, LockError, StoreLock};
 
 /// Make the index anew from log and tree; the old one is kept beside it
 #[derive(Debug, clap::Args)]
 pub struct Args {}
+
+/// Signs the clock's row, which comes from the log, if the log's key is in the store.
+fn sign_clock(layout: &Layout) -> Result<(), Failure> {
+    let key = SigningKey::read(&layout.log_key()).map_err(|error| Failure::new(Exit::Failed, error))?;
+    let index = Index::open(&layout.index())?;
+    let origin = index.read().origin()?;
+    index.sign_anchors(&origin, Box::new(move |message| key.sign_raw(message)));
+    Ok(index.sign_kept_anchor()?)
+}
 
 /// Does it.
 pub fn run(_args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
@@ -37,6 +47,14 @@ pub fn run(_args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
         };
         Failure::about(&shown, exit, error)
     })?;
+    if let Err(error) = sign_clock(&layout) {
+        cx.complain(&Failure::about(
+            &shown,
+            Exit::Failed,
+            format_args!("the clock's row is not signed: {error}; what passed since the last entry of the log counts once \
+             it is accepted ('sealctl clock accept')"),
+        ));
+    }
     for path in &done.missing {
         cx.complain(&Failure::about(
             path,

@@ -195,6 +195,19 @@ impl Index {
         let _ = self.anchors.set((origin.to_owned(), signer));
     }
 
+    /// Signs the clock's row as it stands, of an index that was made anew from the log. Durable on return.
+    ///
+    /// # Errors
+    /// If SQLite fails.
+    pub fn sign_kept_anchor(&self) -> Result<(), LedgerError> {
+        if let Some(anchor) = self.readers.anchor()? {
+            let signature = self.sign_anchor(&anchor)?;
+            let state = self.writer();
+            Writer::new(&state.connection, &mut Interned::default()).clock(&anchor, signature)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn sign_anchor(&self, anchor: &Anchor) -> Result<Option<[u8; 64]>, LedgerError> {
         let Some((origin, sign)) = self.anchors.get() else { return Ok(None) };
         Ok(Some(sign(&anchor::message(anchor, origin)?)))
