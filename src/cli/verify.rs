@@ -17,7 +17,8 @@ use crate::ledger::log_keys;
 use crate::model::RelPath;
 use crate::store::EntryKind;
 use crate::verify::{
-    Checked, Finding, OfflineError, Progress, Requirement, Verifier, check_index, copies_below, verify_copy,
+    Checked, Copied, Finding, OfflineError, Progress, Requirement, Together, Verifier, check_index,
+    copies_below, verify_copy,
 };
 
 /// Check content, signatures, statements and log of files, folders or the whole store
@@ -278,9 +279,11 @@ fn offline(args: &Args, trust: &Path, cx: &mut Context) -> Result<Exit, Failure>
                 continue;
             }
         };
+        let mut together = Together::default();
         for copy in copies {
-            let in_folder = copy != *path;
-            let found = one_copy(&copy, in_folder, &signers, &args.require, &mut tally, &mut unchecked, cx)?;
+            let inside = copy.strip_prefix(path).ok().filter(|inside| !inside.as_os_str().is_empty());
+            let folder = inside.map(|inside| (inside, &mut together));
+            let found = one_copy(&copy, folder, &signers, &args.require, &mut tally, &mut unchecked, cx)?;
             exit = exit.or(found);
         }
     }
@@ -296,7 +299,7 @@ fn offline(args: &Args, trust: &Path, cx: &mut Context) -> Result<Exit, Failure>
 
 fn one_copy(
     copy: &Path,
-    in_folder: bool,
+    folder: Option<(&Path, &mut Together)>,
     signers: &[Signer],
     requirements: &[Requirement],
     tally: &mut Tally,
@@ -304,10 +307,28 @@ fn one_copy(
     cx: &mut Context,
 ) -> Result<Exit, Failure> {
     let shown = copy.display().to_string();
-    let verified = verify_copy(copy, signers).and_then(|vouched| {
-        let met = requirements.iter().try_for_each(|wanted| wanted.check(&vouched.facts));
-        met.map_err(|what| OfflineError::Wrong(format!("required is {what}"))).map(|()| vouched)
-    });
+    let in_folder = folder.is_some();
+    let verified = match verify_copy(copy, signers) {
+        Ok(Copied::Plain(what)) if in_folder => {
+            if cx.json {
+                cx.value(&json!({ "path": shown, "ok": null, "code": "not-sealed", "message": what }))?;
+            } else {
+                cx.line(&format!("{shown}: {what}"))?;
+            }
+            return Ok(Exit::Done);
+        }
+        Ok(Copied::Plain(what)) => {
+            cx.complain(&Failure::about(shown, Exit::NoFile, what));
+            return Ok(Exit::NoFile);
+        }
+        Ok(Copied::Sealed(vouched)) => requirements
+            .iter()
+            .try_for_each(|wanted| wanted.check(&vouched.facts))
+            .map_err(|what| OfflineError::Wrong(format!("required is {what}")))
+            .and_then(|()| folder.map_or(Ok(()), |(inside, together)| together.add(inside, &vouched)))
+            .map(|()| vouched),
+        Err(error) => Err(error),
+    };
     let (exit, message) = match verified {
         Ok(vouched) => {
             tally.good += 1;
@@ -315,8 +336,13 @@ fn one_copy(
                 cx.value(&json!({
                     "path": shown, "ok": true, "sha256": vouched.sha256, "sealed_path": vouched.path,
                     "origin": vouched.origin, "namespace": vouched.namespace, "sealed_at": vouched.sealed_at,
-                    "unchecked": vouched.unchecked,
+                    "notes": vouched.notes, "unchecked": vouched.unchecked,
                 }))?;
+            } else {
+                for note in &vouched.notes {
+                    let line = cx.paint.warn(&format!("{shown}: {note}"));
+                    cx.line(&line)?;
+                }
             }
             unchecked.extend(vouched.unchecked);
             return Ok(Exit::Done);

@@ -19,7 +19,7 @@ pub use agree::check_index;
 pub use finding::Finding;
 pub use keys::KnownKeys;
 pub use log::LogView;
-pub use offline::{OfflineError, Vouched, copies_below, verify_copy};
+pub use offline::{Copied, OfflineError, Together, Vouched, copies_below, verify_copy};
 pub use record::{check_attributes, check_content, check_entry, check_lines, check_seal};
 pub use require::{Facts, Requirement};
 pub use walk::{Checked, Progress, Verifier};

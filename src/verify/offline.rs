@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::require::Facts;
 use crate::crypto::signers::Signer;
-use crate::crypto::{Hasher, PublicKey, dsse, sshsig};
+use crate::crypto::{self, Hasher, PublicKey, dsse, sshsig};
 use crate::model::{Sidecar, Timestamp};
 use crate::statement::{HOLD_TYPE, PAYLOAD_TYPE, PROVENANCE_TYPE, RETENTION_TYPE, SEAL_TYPE};
 
@@ -39,22 +39,49 @@ pub struct Vouched {
     pub sealed_at: Timestamp,
     /// What requirements are checked against.
     pub facts: Facts,
+    /// What should be said of it although it holds, in words.
+    pub notes: Vec<String>,
     /// What only the store can tell, in words.
     pub unchecked: Vec<String>,
 }
 
-/// Checks a copy against `F.seal` and line 1 of `F.seal.jsonl` beside it, with `trusted` as the only root:
-/// content, both signatures, that they agree, and that the name in the statement ends in the copy's name.
+/// A copy that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Copied {
+    /// A file or symbolic link whose sidecars vouch for it.
+    Sealed(Box<Vouched>),
+    /// What is never sealed, in words: there is nothing to check.
+    Plain(&'static str),
+}
+
+/// Checks a copy against `F.seal` and `F.seal.jsonl` beside it, with `trusted` as the only root: content, kind, both
+/// signatures, that they agree, that the name in the statement ends in the copy's name, and that each further line is
+/// about this seal. A symbolic link has no `F.seal`; one without statements, and an empty file without, are what they are.
 ///
 /// # Errors
 /// [`OfflineError`].
-pub fn verify_copy(file: &Path, trusted: &[Signer]) -> Result<Vouched, OfflineError> {
+pub fn verify_copy(file: &Path, trusted: &[Signer]) -> Result<Copied, OfflineError> {
     let wrong = |what: &str| OfflineError::Wrong(what.to_owned());
-    let meta = std::fs::symlink_metadata(file).map_err(|error| OfflineError::Io(file.to_owned(), error))?;
-    if !meta.is_file() {
-        return Err(wrong("it is no regular file, and only those can be checked from a copy"));
-    }
-    let (sha256, size) = hash(file)?;
+    let fail = |error| OfflineError::Io(file.to_owned(), error);
+    let meta = std::fs::symlink_metadata(file).map_err(fail)?;
+    let bare = || !has_sidecar(file, Sidecar::Statements) && !has_sidecar(file, Sidecar::Signature);
+    let is_link = meta.is_symlink();
+    let (sha256, size) = if is_link {
+        if bare() {
+            return Ok(Copied::Plain("a symbolic link that was not sealed"));
+        }
+        use std::os::unix::ffi::OsStrExt;
+        let target = std::fs::read_link(file).map_err(fail)?;
+        let target = target.as_os_str().as_bytes();
+        (crypto::sha256(target), target.len() as u64)
+    } else if meta.is_file() {
+        if meta.len() == 0 && bare() {
+            return Ok(Copied::Plain("an empty file, which is not sealed"));
+        }
+        hash(file)?
+    } else {
+        return Err(wrong("it is neither a file nor a symbolic link"));
+    };
     let first = read_sidecar(file, Sidecar::Statements)?;
     let mut lines = first.split(|byte| *byte == b'\n');
     let line = lines.next().unwrap_or_default();
@@ -66,6 +93,14 @@ pub fn verify_copy(file: &Path, trusted: &[Signer]) -> Result<Vouched, OfflineEr
     let (predicate, subject) = (&statement["predicate"], &statement["subject"][0]);
     if envelope.payload_type() != PAYLOAD_TYPE || statement["predicateType"].as_str() != Some(SEAL_TYPE) {
         return Err(wrong("line 1 of the statements is not a seal"));
+    }
+    if statement["subject"].as_array().is_none_or(|subjects| subjects.len() != 1) {
+        return Err(wrong("line 1 of the statements has not one subject"));
+    }
+    match (is_link, predicate["kind"].as_str() == Some("symlink")) {
+        (false, true) => return Err(wrong("it is a file, and its statement is of a symbolic link")),
+        (true, false) => return Err(wrong("it is a symbolic link, and its statement is of a file")),
+        _ => {}
     }
     let text = |value: &Value, what: &str| {
         value
@@ -83,8 +118,17 @@ pub fn verify_copy(file: &Path, trusted: &[Signer]) -> Result<Vouched, OfflineEr
         namespace: text(&predicate["namespace"], "namespace")?,
         sealed_at: parse(&text(&predicate["sealedAt"], "time")?)?,
         facts: Facts::of(&statement, None),
+        notes: Vec::new(),
         unchecked: Vec::new(),
     };
+    if predicate["path"].as_str() != Some(&vouched.path) {
+        return Err(wrong("line 1 of the statements has two names for it"));
+    }
+    if predicate["torn"] == Value::Bool(true) {
+        vouched
+            .notes
+            .push("it was torn when it was sealed: its writer was killed, and somebody kept it".to_owned());
+    }
     let allowed = trusted.iter().any(|signer| {
         signer.key == key
             && parse(&time).is_ok_and(|at| signer.allows(&vouched.origin, &vouched.namespace, at))
@@ -103,7 +147,9 @@ pub fn verify_copy(file: &Path, trusted: &[Signer]) -> Result<Vouched, OfflineEr
         return Err(OfflineError::Wrong(format!("it was sealed under another name, {:?}", vouched.path)));
     }
     let mut further = Further {
-        sha256: &vouched.sha256,
+        seal: &vouched,
+        index: predicate["log"]["index"].as_u64(),
+        last: None,
         key,
         origin_keys: &keys,
         provenance: None,
@@ -115,18 +161,61 @@ pub fn verify_copy(file: &Path, trusted: &[Signer]) -> Result<Vouched, OfflineEr
             .take(number, line)
             .map_err(|what| OfflineError::Wrong(format!("line {} of the statements: {what}", number + 2)))?;
     }
-    vouched.facts = Facts::of(&statement, further.provenance.as_ref());
-    vouched.unchecked = further.unchecked();
-    let signature = read_sidecar(file, Sidecar::Signature)?;
-    sshsig::parse(&signature)
-        .and_then(|parsed| parsed.verify(&key, &vouched.namespace, &sha256))
-        .map_err(|error| OfflineError::Wrong(error.to_string()))?;
-    Ok(vouched)
+    let (facts, unchecked) = (Facts::of(&statement, further.provenance.as_ref()), further.unchecked());
+    (vouched.facts, vouched.unchecked) = (facts, unchecked);
+    if !is_link {
+        let signature = read_sidecar(file, Sidecar::Signature)?;
+        sshsig::parse(&signature)
+            .and_then(|parsed| parsed.verify(&key, &vouched.namespace, &sha256))
+            .map_err(|error| OfflineError::Wrong(error.to_string()))?;
+    }
+    Ok(Copied::Sealed(Box::new(vouched)))
+}
+
+/// What the paths of a folder's files in their statements have before their paths in the copy: for all of them the same,
+/// or files of two folders, or of two versions, were mixed or exchanged.
+#[derive(Debug, Default)]
+pub struct Together(Option<(String, PathBuf)>);
+
+impl Together {
+    /// Adds a file that stands at `inside`, from the copied folder.
+    ///
+    /// # Errors
+    /// [`OfflineError::Wrong`] if it does not belong to those before it.
+    pub fn add(&mut self, inside: &Path, vouched: &Vouched) -> Result<(), OfflineError> {
+        let at = inside.to_string_lossy();
+        let before =
+            vouched.path.strip_suffix(&*at).filter(|before| before.is_empty() || before.ends_with('/'));
+        let Some(before) = before else {
+            return Err(OfflineError::Wrong(format!(
+                "it was sealed as {:?}, which does not end in {at:?}",
+                vouched.path
+            )));
+        };
+        match &self.0 {
+            None => self.0 = Some((before.to_owned(), inside.to_owned())),
+            Some((first, other)) if first != before => {
+                let known = format!("{first}{}", other.display());
+                return Err(OfflineError::Wrong(format!(
+                    "it was sealed as {:?}, and {} beside it as {known:?}: files of two folders were mixed",
+                    vouched.path,
+                    other.display()
+                )));
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
 }
 
 /// The lines after the first.
 struct Further<'a> {
-    sha256: &'a str,
+    /// What line 1 says.
+    seal: &'a Vouched,
+    /// Position of the seal in the log.
+    index: Option<u64>,
+    /// Position of the last change of retention or hold.
+    last: Option<u64>,
     /// The key that signed line 1.
     key: PublicKey,
     origin_keys: &'a [PublicKey],
@@ -145,18 +234,40 @@ impl Further<'_> {
         let statement: Value =
             serde_json::from_slice(envelope.payload()).map_err(|error| format!("no statement: {error}"))?;
         let subjects = statement["subject"].as_array().map(Vec::as_slice).unwrap_or_default();
-        if !subjects.iter().any(|subject| subject["digest"]["sha256"].as_str() == Some(self.sha256)) {
+        let has_digest = |subject: &Value| subject["digest"]["sha256"].as_str() == Some(&self.seal.sha256);
+        if !subjects.iter().any(has_digest) {
             return Err("it is about another file".to_owned());
         }
+        // What others attest has the names that they use; what sealfs signs has this one.
+        let is_ours = |subjects: &[Value]| match subjects {
+            [subject] => subject["name"].as_str() == Some(&self.seal.path),
+            _ => false,
+        };
         let untrusted = |error: dsse::DsseError| error.to_string();
         match statement["predicateType"].as_str().unwrap_or_default() {
             // Another's provenance may have been attached further down.
             PROVENANCE_TYPE if number == 0 => {
                 envelope.verify(&[self.key]).map_err(untrusted)?;
+                if !is_ours(subjects) {
+                    return Err("it says who wrote another file".to_owned());
+                }
                 self.provenance = Some(statement);
             }
             RETENTION_TYPE | HOLD_TYPE => {
                 envelope.verify(self.origin_keys).map_err(untrusted)?;
+                let predicate = &statement["predicate"];
+                let about = (predicate["path"].as_str(), predicate["seal"].as_u64());
+                if !is_ours(subjects)
+                    || about != (Some(&self.seal.path), self.index)
+                    || predicate["log"]["origin"].as_str() != Some(&self.seal.origin)
+                {
+                    return Err("it is about another seal".to_owned());
+                }
+                let index = predicate["log"]["index"].as_u64();
+                if index.is_none() || index <= self.last.or(self.index) {
+                    return Err("it is out of order".to_owned());
+                }
+                self.last = index;
                 self.changes += 1;
             }
             SEAL_TYPE => return Err("a second seal".to_owned()),
@@ -224,10 +335,18 @@ fn hash(file: &Path) -> Result<(crate::model::Digest, u64), OfflineError> {
     Ok((hasher.finish(), size))
 }
 
-fn read_sidecar(file: &Path, kind: Sidecar) -> Result<Vec<u8>, OfflineError> {
+fn has_sidecar(file: &Path, kind: Sidecar) -> bool {
+    std::fs::symlink_metadata(sidecar(file, kind)).is_ok()
+}
+
+fn sidecar(file: &Path, kind: Sidecar) -> PathBuf {
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(kind.suffix());
-    let path = file.with_file_name(name);
+    file.with_file_name(name)
+}
+
+fn read_sidecar(file: &Path, kind: Sidecar) -> Result<Vec<u8>, OfflineError> {
+    let path = sidecar(file, kind);
     let mut bytes = Vec::new();
     let read = File::open(&path).and_then(|open| open.take(64 << 20).read_to_end(&mut bytes));
     read.map_err(|error| OfflineError::Io(path, error))?;
