@@ -55,21 +55,6 @@ impl Adapter {
         }
     }
 
-    /// Something that is to be made. Asked again, what is there was made by the worker that died: the kernel
-    /// asks only, holding the folder's lock, for names that are not there.
-    fn made(
-        &self,
-        caller: Caller,
-        parent: INodeNo,
-        name: &OsStr,
-        result: Result<Attr, Fault>,
-    ) -> Result<Attr, Fault> {
-        match result {
-            Err(fault) if caller.again() && fault.is_existing() => self.vfs.lookup(caller, parent.0, name),
-            result => result,
-        }
-    }
-
     fn passthrough(&self) -> bool {
         self.vfs.parts().passthrough.load(Ordering::Relaxed)
     }
@@ -122,6 +107,21 @@ fn cached_flags(opened: &Opened) -> FopenFlags {
 
 fn passthrough_flags(opened: &Opened) -> FopenFlags {
     if opened.writable { FopenFlags::empty() } else { FopenFlags::FOPEN_NOFLUSH }
+}
+
+/// Something that is to be made. Asked again, what is there was made by the worker that died: the kernel
+/// asks only, holding the folder's lock, for names that are not there.
+fn made_before(
+    vfs: &Vfs,
+    caller: Caller,
+    parent: INodeNo,
+    name: &OsStr,
+    result: Result<Attr, Fault>,
+) -> Result<Attr, Fault> {
+    match result {
+        Err(fault) if caller.again() && fault.is_existing() => vfs.lookup(caller, parent.0, name),
+        result => result,
+    }
 }
 
 impl Filesystem for Adapter {
@@ -214,13 +214,13 @@ impl Filesystem for Adapter {
         let format = mode & libc::S_IFMT;
         let regular = format == libc::S_IFREG || format == 0;
         let made = self.vfs.make_node(caller(req), parent.0, name, mode & 0o7777, regular);
-        entry(reply, self.made(caller(req), parent, name, made));
+        entry(reply, made_before(&self.vfs, caller(req), parent, name, made));
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, reply: ReplyEntry) {
         COUNTERS.fuse_mkdir.one();
         let made = self.vfs.make_dir(caller(req), parent.0, name, mode & 0o7777);
-        entry(reply, self.made(caller(req), parent, name, made));
+        entry(reply, made_before(&self.vfs, caller(req), parent, name, made));
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -236,7 +236,7 @@ impl Filesystem for Adapter {
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         COUNTERS.fuse_symlink.one();
         let made = self.vfs.make_symlink(caller(req), parent.0, name, target);
-        entry(reply, self.made(caller(req), parent, name, made));
+        entry(reply, made_before(&self.vfs, caller(req), parent, name, made));
     }
 
     fn rename(
@@ -261,8 +261,22 @@ impl Filesystem for Adapter {
 
     fn link(&self, req: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         COUNTERS.fuse_link.one();
-        let made = self.vfs.link(caller(req), number(ino), parent.0, name);
-        entry(reply, self.made(caller(req), parent, name, made));
+        let (caller, ino) = (caller(req), number(ino));
+        if !self.vfs.is_closing(ino) {
+            let made = self.vfs.link(caller, ino, parent.0, name);
+            return entry(reply, made_before(&self.vfs, caller, parent, name, made));
+        }
+        // Not by a thread that serves the kernel: the release that is waited for may need it.
+        let (vfs, name) = (Arc::clone(&self.vfs), name.to_owned());
+        let link = move || {
+            vfs.await_release(ino);
+            let made = vfs.link(caller, ino, parent.0, &name);
+            entry(reply, made_before(&vfs, caller, parent, &name, made));
+        };
+        if let Err(error) = std::thread::Builder::new().name("link".to_owned()).spawn(link) {
+            // The reply went with the closure, and is EIO by itself.
+            tracing::error!(%error, "cannot start a thread for a link");
+        }
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {

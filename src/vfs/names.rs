@@ -1,6 +1,7 @@
 //! Unlink and link.
 
 use std::ffi::OsStr;
+use std::time::{Duration, Instant};
 
 use super::resolve::Found;
 use super::{Attr, Caller, Fault, Standing, Vfs, renumber, sidecar, special};
@@ -9,6 +10,9 @@ use crate::model::{ArtifactKind, Event, RelPath, Sidecar, State, check_name};
 use crate::policy::Hardlink;
 use crate::seal::{Life, Observed};
 use crate::store::{self, EntryKind, ROOT};
+
+/// How long a link waits for the kernel to release a file whose writers have all closed it.
+const RELEASE_GRACE: Duration = Duration::from_millis(200);
 
 impl Vfs {
     pub(super) fn unlink_now(&self, caller: Caller, parent: u64, name: &OsStr) -> Result<(), Fault> {
@@ -158,6 +162,24 @@ impl Vfs {
             EntryKind::Dir | EntryKind::Other => return Err(Fault::NotPermitted),
         };
         self.linked(&still, caller, parent, name, &meta, None)
+    }
+
+    /// Whether every writer of a file has closed it, and the kernel has not said so yet: its RELEASE comes only after
+    /// `close(2)` has returned.
+    #[must_use]
+    pub fn is_closing(&self, ino: u64) -> bool {
+        let Some(life) = self.lives().get(ino) else { return false };
+        let state = life.lock();
+        !state.over && !state.writers.is_empty() && state.all_flushed()
+    }
+
+    /// Waits, not for long, until the kernel has released a file that every writer has closed. Not for threads that
+    /// serve the kernel.
+    pub fn await_release(&self, ino: u64) {
+        let until = Instant::now() + RELEASE_GRACE;
+        while self.is_closing(ino) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Refuses to link what somebody writes, or has written since `epoch`: the copy would be cut where he has come to. Who
