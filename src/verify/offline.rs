@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -70,7 +71,6 @@ pub fn verify_copy(file: &Path, trusted: &[Signer]) -> Result<Copied, OfflineErr
         if bare() {
             return Ok(Copied::Plain("a symbolic link that was not sealed"));
         }
-        use std::os::unix::ffi::OsStrExt;
         let target = std::fs::read_link(file).map_err(fail)?;
         let target = target.as_os_str().as_bytes();
         (crypto::sha256(target), target.len() as u64)
