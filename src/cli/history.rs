@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::access::{self, Reading};
+use super::below;
 use super::context::Context;
 use super::exit::{Exit, Failure};
+use super::locate::Target;
 use super::render;
 use crate::control::protocol::Request;
 use crate::model::Timestamp;
@@ -14,7 +16,7 @@ use crate::model::Timestamp;
 /// Tell what the log says about a file: seals, extensions, holds, ends
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A file; one that is gone too
+    /// A file, one that is gone too; or a folder: all files in it
     #[arg(value_hint = clap::ValueHint::AnyPath)]
     path: PathBuf,
 }
@@ -22,13 +24,35 @@ pub struct Args {
 /// Does it.
 pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
     let target = cx.target(&args.path)?;
+    let files = below::of(&target).unwrap_or_default();
+    if files.first().is_none_or(|file| file.target == target) {
+        return one(&target, cx);
+    }
+    let mut exit = Exit::Done;
+    for file in files {
+        match one(&file.target, cx) {
+            Ok(more) => exit = exit.or(more),
+            Err(failure) if failure.is_quiet() => return Err(failure),
+            // It was never sealed.
+            Err(failure) if failure.exit == Exit::NoFile => {}
+            Err(failure) => {
+                cx.complain(&failure);
+                exit = exit.or(failure.exit);
+            }
+        }
+    }
+    Ok(exit)
+}
+
+/// What the log says about one file.
+fn one(target: &Target, cx: &mut Context) -> Result<Exit, Failure> {
     let entries: Vec<Value> = if access::is_ours(&target.store)? {
         let rows = Reading::open(&target.store)?.index.history(&target.path)?;
         rows.into_iter()
             .map(|row| serde_json::from_str(&row.body).unwrap_or(Value::String(row.body)))
             .collect()
     } else {
-        access::ask(&target, &Request::History)?
+        access::ask(target, &Request::History)?
     };
     if entries.is_empty() {
         return Err(Failure::about(

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::access;
+use super::below;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::view;
@@ -28,7 +29,7 @@ struct On {
     /// The hold's name, such as case-42
     #[arg(value_parser = parse_name)]
     name: String,
-    /// Sealed files
+    /// Sealed files, and folders: all files in them
     #[arg(required = true, value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
     paths: Vec<PathBuf>,
 }
@@ -48,7 +49,7 @@ pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
         Change::Add(on) => (true, on),
         Change::Remove(on) => (false, on),
     };
-    cx.each(&on.paths, |cx, target| {
+    below::each(cx, &on.paths, |cx, target| {
         let view: FileView = access::ask_one(target, &Request::Hold { add, name: on.name.clone() })?;
         if cx.json {
             cx.value(&view)?;

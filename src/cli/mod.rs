@@ -7,6 +7,7 @@
 mod access;
 mod attest;
 mod backup;
+mod below;
 mod clock;
 mod completions;
 mod context;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::access;
+use super::below;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::view;
@@ -13,9 +14,9 @@ use crate::model::{Span, Timestamp};
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("end").required(true))]
 pub struct Args {
-    /// A file
-    #[arg(value_hint = clap::ValueHint::AnyPath)]
-    path: PathBuf,
+    /// Sealed files, and folders: all files in them
+    #[arg(required = true, value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
+    paths: Vec<PathBuf>,
     /// Until then: 2027-01-31 (its beginning, UTC), or RFC 3339 such as 2027-01-31T18:00:00+01:00
     #[arg(long, value_name = "DATE", group = "end", value_parser = parse_date)]
     until: Option<Timestamp>,
@@ -50,7 +51,6 @@ fn parse_reason(text: &str) -> Result<String, String> {
 
 /// Does it.
 pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
-    let target = cx.target(&args.path)?;
     let request = Request::Retain {
         until: args.until,
         // A part of a second counts as a whole one: never too short.
@@ -58,13 +58,15 @@ pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
         bypass: args.bypass_governance,
         reason: args.reason.clone(),
     };
-    let view: FileView = access::ask_one(&target, &request)?;
-    if cx.json {
-        cx.value(&view)?;
-    } else {
-        cx.line(&format!("{}: {}", target.shown, view::summary(&view, access::wall())))?;
-    }
-    Ok(Exit::Done)
+    below::each(cx, &args.paths, |cx, target| {
+        let view: FileView = access::ask_one(target, &request)?;
+        if cx.json {
+            cx.value(&view)?;
+        } else {
+            cx.line(&format!("{}: {}", target.shown, view::summary(&view, access::wall())))?;
+        }
+        Ok(Exit::Done)
+    })
 }
 
 #[cfg(test)]

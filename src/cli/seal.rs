@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::access;
+use super::below;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::wait;
@@ -14,7 +15,7 @@ pub struct Args {
     /// Keep files whose writer was killed, too
     #[arg(long)]
     torn: bool,
-    /// Files
+    /// Files, and folders: all files in them
     #[arg(required = true, value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
     paths: Vec<PathBuf>,
 }
@@ -22,7 +23,7 @@ pub struct Args {
 /// Does it: everything is demanded before anything is waited for, so that one batch can hold it all.
 pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
     let mut demanded = Vec::new();
-    let exit = cx.each(&args.paths, |_, target| {
+    let exit = below::each(cx, &args.paths, |_, target| {
         access::ask(target, &Request::Seal { torn: args.torn })?;
         demanded.push(target.clone());
         Ok(Exit::Done)

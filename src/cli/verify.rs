@@ -17,7 +17,7 @@ use crate::ledger::log_keys;
 use crate::model::RelPath;
 use crate::store::EntryKind;
 use crate::verify::{
-    Checked, Copied, Finding, OfflineError, Progress, Requirement, Together, Verifier, check_index,
+    Checked, Copied, Finding, OfflineError, Progress, Requirement, Together, Unsealed, Verifier, check_index,
     copies_below, verify_copy,
 };
 
@@ -41,6 +41,9 @@ pub struct Args {
     #[arg(long, value_name = "KEY=VALUE")]
     require: Vec<Requirement>,
 }
+
+/// How long the daemon may take to log a change of a free symbolic link.
+const LINKS_LOGGED: std::time::Duration = std::time::Duration::from_millis(1500);
 
 /// What came out so far.
 #[derive(Default)]
@@ -154,10 +157,37 @@ fn below(
     }
     let mut extra = Vec::new();
     if folder {
-        verifier.unsealed_below(&target.path, &mut |path| extra.push(path))?;
+        verifier.unsealed_below(&target.path, &mut |path, what| extra.push((path, what)))?;
     }
-    for path in extra {
-        if all {
+    // Of a folder that is named; a free link that was removed somewhere in a store is no fault of the store.
+    if folder && !all {
+        let mut links = Vec::new();
+        verifier.links_below(&target.path, &mut |path, finding| links.push((path, finding)))?;
+        if !links.is_empty() {
+            // The daemon logs changes of links once a second: what was changed a moment ago is looked at again.
+            std::thread::sleep(LINKS_LOGGED);
+            links.clear();
+            verifier.links_below(&target.path, &mut |path, finding| links.push((path, finding)))?;
+        }
+        for (path, finding) in links {
+            bad(path.as_str(), &finding, tally, cx)?;
+        }
+    }
+    for (path, what) in extra {
+        let plain = match what {
+            Unsealed::Content => None,
+            Unsealed::Empty => Some("an empty file, which is not sealed"),
+            Unsealed::Link => Some("a symbolic link that is not sealed"),
+        };
+        if let Some(plain) = plain {
+            if cx.json {
+                cx.value(
+                    &json!({ "path": path.as_str(), "ok": null, "code": "not-sealed", "message": plain }),
+                )?;
+            } else if !all {
+                cx.line(&format!("{path}: {plain}"))?;
+            }
+        } else if all {
             tally.unsealed += 1;
             if cx.json {
                 cx.value(&json!({ "path": path.as_str(), "ok": null, "code": "not-sealed" }))?;
@@ -280,6 +310,9 @@ fn offline(args: &Args, trust: &Path, cx: &mut Context) -> Result<Exit, Failure>
             }
         };
         let mut together = Together::default();
+        if path.is_dir() {
+            unchecked.insert("whether files are missing together with their sidecars".to_owned());
+        }
         for copy in copies {
             let inside = copy.strip_prefix(path).ok().filter(|inside| !inside.as_os_str().is_empty());
             let folder = inside.map(|inside| (inside, &mut together));
@@ -315,6 +348,7 @@ fn one_copy(
             } else {
                 cx.line(&format!("{shown}: {what}"))?;
             }
+            unchecked.insert("symbolic links and empty files that were not sealed".to_owned());
             return Ok(Exit::Done);
         }
         Ok(Copied::Plain(what)) => {

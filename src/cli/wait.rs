@@ -1,9 +1,11 @@
 //! `sealctl wait PATH…`: until it is sealed.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::access;
+use super::below::{self, Below};
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::locate::Target;
@@ -11,13 +13,16 @@ use super::view;
 use crate::control::protocol::{FileView, Request};
 use crate::model::{Span, State};
 
+/// How long nothing is said while a file is waited for, in milliseconds.
+const SILENT_MS: u64 = 2_000;
+
 /// Wait until files are sealed
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// How long at most for all of them, such as 30s; else as long as it takes
     #[arg(long, value_name = "D")]
     timeout: Option<Span>,
-    /// Files
+    /// Files, and folders: all files in them
     #[arg(required = true, value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
     paths: Vec<PathBuf>,
 }
@@ -26,7 +31,9 @@ pub struct Args {
 pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
     let mut targets = Vec::new();
     let exit = cx.each(&args.paths, |_, target| {
-        targets.push(target.clone());
+        // A free symbolic link in a folder is never sealed, and not waited for.
+        let is_awaited = |file: &Below| !file.link || has_state(&file.target);
+        targets.extend(below::of(target)?.into_iter().filter(is_awaited).map(|file| file.target));
         Ok(Exit::Done)
     })?;
     Ok(exit.or(for_all(&targets, args.timeout.map(|span| span.0), cx)?))
@@ -51,8 +58,21 @@ pub fn for_all(targets: &[Target], timeout: Option<Duration>, cx: &mut Context) 
     Ok(exit)
 }
 
+/// Whether a link is one that is sealed, or will be.
+fn has_state(target: &Target) -> bool {
+    access::ask_one::<FileView>(target, &Request::Stat).is_ok_and(|view| view.state.is_some())
+}
+
 fn wait_for(target: &Target, timeout_ms: Option<u64>) -> Result<FileView, Failure> {
-    let view: FileView = access::ask_one(target, &Request::Wait { timeout_ms })?;
+    let first = timeout_ms.map_or(SILENT_MS, |timeout| timeout.min(SILENT_MS));
+    let mut view: FileView = access::ask_one(target, &Request::Wait { timeout_ms: Some(first) })?;
+    let left = timeout_ms.map(|timeout| timeout - first);
+    if !view.state.is_some_and(State::is_frozen) && left != Some(0) {
+        let waits = view.waits_for.as_deref().unwrap_or("its quiet time to pass");
+        let what = format!("{}: waits for {waits}; 'sealctl seal' seals it now", target.shown);
+        let _ = writeln!(std::io::stderr(), "sealctl: {what}");
+        view = access::ask_one(target, &Request::Wait { timeout_ms: left })?;
+    }
     if view.state.is_some_and(State::is_frozen) {
         return Ok(view);
     }

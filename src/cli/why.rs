@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use super::access::{self, Reading};
+use super::below;
 use super::context::Context;
 use super::exit::{Exit, Failure};
+use super::locate::Target;
 use super::render::{count, second};
 use super::{stat, view};
 use crate::control::client::ClientError;
@@ -13,7 +15,7 @@ use crate::control::protocol::{RefusalView, Request};
 /// Tell why changes of a file were refused, and what it waits for
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A file
+    /// A file, or a folder: it and all files in it of which refusals are kept
     #[arg(value_hint = clap::ValueHint::AnyPath)]
     path: PathBuf,
 }
@@ -21,11 +23,34 @@ pub struct Args {
 /// Does it.
 pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
     let target = cx.target(&args.path)?;
+    // An empty folder has no files; and a name that is refused need not be there.
+    let files = below::of(&target).unwrap_or_default();
+    if files.first().is_none_or(|file| file.target == target) {
+        return one(&target, false, cx);
+    }
+    let mut exit = one(&target, false, cx)?;
+    for file in files {
+        match one(&file.target, true, cx) {
+            Ok(more) => exit = exit.or(more),
+            Err(failure) if failure.is_quiet() => return Err(failure),
+            // Free links have no refusals of their own, and a file may be gone by now.
+            Err(failure) if failure.exit == Exit::NoFile => {}
+            Err(failure) => {
+                cx.complain(&failure);
+                exit = exit.or(failure.exit);
+            }
+        }
+    }
+    Ok(exit)
+}
+
+/// Shows what is kept of one file; `quiet`: only if there are refusals.
+fn one(target: &Target, quiet: bool, cx: &mut Context) -> Result<Exit, Failure> {
     let (stands, refusals) = if access::is_ours(&target.store)? {
         // The last second's are still in the daemon's memory, if there is one.
         let _ = access::connect(&target.store).and_then(|mut daemon| daemon.ask(&Request::Flush, None));
         let reading = Reading::open(&target.store)?;
-        let stands = stat::of(&target);
+        let stands = stat::of(target);
         let refusals = reading.index.refusals(target.path.as_str())?;
         // A refused name (a reserved one, say) need not exist to be asked about.
         match stands {
@@ -33,13 +58,16 @@ pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
             stands => (stands.ok(), refusals),
         }
     } else {
-        let refusals = access::ask(&target, &Request::Why)?
+        let refusals = access::ask(target, &Request::Why)?
             .into_iter()
             .map(access::parse)
             .collect::<Result<Vec<RefusalView>, ClientError>>()
             .map_err(|error| Failure::from(error).with_path(&target.shown))?;
-        (stat::of(&target).ok(), refusals)
+        (stat::of(target).ok(), refusals)
     };
+    if quiet && refusals.is_empty() {
+        return Ok(Exit::Done);
+    }
     if cx.json {
         for refusal in &refusals {
             cx.value(refusal)?;

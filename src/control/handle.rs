@@ -31,6 +31,9 @@ const USAGE: u8 = 2;
 pub(super) const REFUSED: u8 = 4;
 pub(super) const NOT_SEALED: u8 = 5;
 
+/// What is said of what has no seal and will have none.
+const NEVER_SEALED: &str = "folders and free symbolic links are not sealed";
+
 pub(super) fn refused(code: u8, message: impl Into<String>) -> Refused {
     Refused { code, message: message.into() }
 }
@@ -216,7 +219,7 @@ impl Asked<'_> {
             Standing::Unsealed(_) => {
                 Err(refused(NOT_SEALED, "it is not sealed; seal it first ('sealctl seal')"))
             }
-            Standing::Free => Err(refused(NOT_SEALED, "folders and free symbolic links are not sealed")),
+            Standing::Free => Err(refused(NOT_SEALED, NEVER_SEALED)),
         }
     }
 
@@ -341,7 +344,7 @@ impl Asked<'_> {
         match &target.standing {
             Standing::Sealed(_) => {}
             Standing::Free => {
-                return Err(refused(USAGE, "only files and sealed symbolic links can be sealed"));
+                return Err(refused(NOT_SEALED, NEVER_SEALED));
             }
             Standing::Unsealed(life) => {
                 let (tell, told) = crossbeam_channel::bounded(1);
@@ -369,7 +372,7 @@ impl Asked<'_> {
             match self.target()?.standing {
                 Standing::Sealed(_) => return item(send, &self.view()?),
                 Standing::Free => {
-                    return Err(refused(USAGE, "only files and sealed symbolic links are ever sealed"));
+                    return Err(refused(NOT_SEALED, NEVER_SEALED));
                 }
                 Standing::Unsealed(life)
                     if waited.as_ref().is_some_and(|waited| Arc::ptr_eq(waited, &life)) =>

@@ -75,6 +75,9 @@ pub enum Finding {
         /// As found.
         found: String,
     },
+    /// A free symbolic link is not what the log says.
+    #[error("the symbolic link is not as it was: {0}")]
+    Link(String),
     /// It has no seal.
     #[error("not sealed")]
     NotSealed,
@@ -101,6 +104,7 @@ impl Finding {
             Finding::Log(_) => "log",
             Finding::Retention(_) => "retention",
             Finding::Attribute { .. } => "attribute",
+            Finding::Link(_) => "link",
             Finding::NotSealed => "not-sealed",
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -151,7 +152,7 @@ pub fn verify_copy(file: &Path, trusted: &[Signer]) -> Result<Copied, OfflineErr
         index: predicate["log"]["index"].as_u64(),
         last: None,
         key,
-        origin_keys: &keys,
+        trusted,
         provenance: None,
         foreign: 0,
         changes: 0,
@@ -218,7 +219,7 @@ struct Further<'a> {
     last: Option<u64>,
     /// The key that signed line 1.
     key: PublicKey,
-    origin_keys: &'a [PublicKey],
+    trusted: &'a [Signer],
     provenance: Option<Value>,
     /// Attestations by others.
     foreign: u32,
@@ -254,8 +255,13 @@ impl Further<'_> {
                 self.provenance = Some(statement);
             }
             RETENTION_TYPE | HOLD_TYPE => {
-                envelope.verify(self.origin_keys).map_err(untrusted)?;
                 let predicate = &statement["predicate"];
+                let at = predicate["at"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
+                let at = at.ok_or("it has no time")?;
+                let is_allowed =
+                    |signer: &&Signer| signer.allows(&self.seal.origin, &self.seal.namespace, at);
+                let keys: Vec<_> = self.trusted.iter().filter(is_allowed).map(|signer| signer.key).collect();
+                envelope.verify(&keys).map_err(untrusted)?;
                 let about = (predicate["path"].as_str(), predicate["seal"].as_u64());
                 if !is_ours(subjects)
                     || about != (Some(&self.seal.path), self.index)
@@ -348,7 +354,14 @@ fn sidecar(file: &Path, kind: Sidecar) -> PathBuf {
 fn read_sidecar(file: &Path, kind: Sidecar) -> Result<Vec<u8>, OfflineError> {
     let path = sidecar(file, kind);
     let mut bytes = Vec::new();
-    let read = File::open(&path).and_then(|open| open.take(64 << 20).read_to_end(&mut bytes));
+    // What stands there may be a FIFO, which nobody writes to.
+    let open = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
+    let read = open.and_then(|open| {
+        if !open.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        }
+        open.take(64 << 20).read_to_end(&mut bytes)
+    });
     read.map_err(|error| OfflineError::Io(path, error))?;
     Ok(bytes)
 }

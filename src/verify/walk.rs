@@ -41,6 +41,17 @@ pub struct Checked {
     pub outcome: Result<Option<String>, Finding>,
 }
 
+/// What stands in a folder without a seal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsealed {
+    /// A file with content, or what is no file at all: it should be sealed.
+    Content,
+    /// A file without content, which is only a name.
+    Empty,
+    /// A free symbolic link.
+    Link,
+}
+
 /// Everything that a store's files are checked against.
 pub struct Verifier<'a> {
     tree: Tree,
@@ -77,6 +88,14 @@ impl<'a> Verifier<'a> {
         };
         let keys = KnownKeys::read(index, &origin, &|entry| log.check_included(entry))?;
         Ok(Verifier { tree, index, origin, keys, log, whole: false })
+    }
+
+    pub(super) fn index(&self) -> &ReadIndex {
+        self.index
+    }
+
+    pub(super) fn tree(&self) -> &Tree {
+        &self.tree
     }
 
     /// The log and its checkpoint.
@@ -228,12 +247,15 @@ impl<'a> Verifier<'a> {
         })
     }
 
-    /// Hands over everything at or below a folder that should be sealed and is not: regular files and what
-    /// is no file at all. Folders and symbolic links are free.
+    /// Hands over everything at or below a folder that is not sealed, but for folders.
     ///
     /// # Errors
     /// If a folder or the index cannot be read.
-    pub fn unsealed_below(&self, path: &RelPath, each: &mut dyn FnMut(RelPath)) -> Result<(), LedgerError> {
+    pub fn unsealed_below(
+        &self,
+        path: &RelPath,
+        each: &mut dyn FnMut(RelPath, Unsealed),
+    ) -> Result<(), LedgerError> {
         let broken = |path: &RelPath, error: io::Error| LedgerError::Broken(format!("tree/{path}: {error}"));
         let mut folders = vec![path.clone()];
         while let Some(folder) = folders.pop() {
@@ -251,9 +273,12 @@ impl<'a> Verifier<'a> {
                 let path = folder.join(&entry.name);
                 match entry.kind {
                     EntryKind::Dir => folders.push(path),
-                    EntryKind::Symlink => {}
-                    EntryKind::File | EntryKind::Other if sealed.contains(entry.name.as_str()) => {}
-                    EntryKind::File | EntryKind::Other => each(path),
+                    _ if sealed.contains(entry.name.as_str()) => {}
+                    EntryKind::Symlink => each(path, Unsealed::Link),
+                    EntryKind::File if store::stat_at(&dir, &entry.name).is_ok_and(|meta| meta.size == 0) => {
+                        each(path, Unsealed::Empty);
+                    }
+                    EntryKind::File | EntryKind::Other => each(path, Unsealed::Content),
                 }
             }
         }

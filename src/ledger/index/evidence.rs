@@ -71,6 +71,37 @@ impl ReadIndex {
         entries.collect()
     }
 
+    /// The last entry, by its position, about each path below a folder that has entries beside those of its seals.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn last_about(&self, path: &RelPath) -> Result<Vec<(RelPath, u64)>, LedgerError> {
+        let (low, high) = (format!("{path}/"), format!("{path}0"));
+        let place = if path.is_root() {
+            "?1 = ?1 AND ?2 = ?2 AND ?3 = ?3"
+        } else {
+            "(dir.path = ?3 OR (dir.path >= ?1 AND dir.path < ?2))"
+        };
+        let sql = format!(
+            "SELECT dir.path, about.name, max(about.idx) FROM about JOIN dir ON dir.id = about.dir WHERE {place} \
+             GROUP BY about.dir, about.name ORDER BY dir.path, about.name"
+        );
+        let rows: Vec<(String, String, i64)> = self.with(|c| {
+            let mut statement = c.prepare_cached(&sql)?;
+            let rows = statement.query_map([low.as_str(), high.as_str(), path.as_str()], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })?;
+            rows.collect()
+        })?;
+        rows.into_iter()
+            .map(|(dir, name, index)| {
+                let path = if dir.is_empty() { name } else { format!("{dir}/{name}") };
+                let path = RelPath::parse(&path).map_err(|error| LedgerError::Broken(error.to_string()))?;
+                Ok((path, index.cast_unsigned()))
+            })
+            .collect()
+    }
+
     /// One entry of the log: from the index, or from its bundle once it has left.
     ///
     /// # Errors

@@ -332,6 +332,16 @@ impl ReadIndex {
         self.with(|c| collect(c, &sql, params![folder, after]))
     }
 
+    /// The first seals of a folder, in the order of names.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn page_of(&self, folder: &RelPath, most: usize) -> Result<Vec<SealRecord>, LedgerError> {
+        let mut page = self.page(folder.as_str(), "")?;
+        page.truncate(most);
+        Ok(page)
+    }
+
     fn below_filtered(
         &self,
         path: &RelPath,

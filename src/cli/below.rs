@@ -1,0 +1,90 @@
+//! What is at or below the PATHs that a command was given.
+//!
+//! The command walks a folder itself, as its user, and asks the daemon about each file with a descriptor of that file:
+//! so nobody asks about what they cannot reach.
+
+use std::path::PathBuf;
+
+use super::access;
+use super::context::Context;
+use super::exit::{Exit, Failure};
+use super::locate::Target;
+
+/// A file at or below a PATH.
+pub struct Below {
+    /// The file.
+    pub target: Target,
+    /// Whether it is a symbolic link in a folder that was named: if it is free, it is passed over.
+    pub link: bool,
+}
+
+/// The files and symbolic links at or below a target, in the order of their names. A folder that is not mounted where
+/// this command can see it, and what is no folder, stands for itself.
+///
+/// # Errors
+/// If a folder cannot be read.
+pub fn of(target: &Target) -> Result<Vec<Below>, Failure> {
+    let is_folder = |target: &Target| {
+        target.full.as_ref().is_some_and(|full| full.symlink_metadata().is_ok_and(|meta| meta.is_dir()))
+    };
+    if !is_folder(target) {
+        return Ok(vec![Below { target: target.clone(), link: false }]);
+    }
+    let (mut files, mut folders) = (Vec::new(), vec![target.clone()]);
+    while let Some(folder) = folders.pop() {
+        let Some(full) = &folder.full else { continue };
+        let fail = |error| access::unreachable(&folder, error);
+        let mut entries =
+            std::fs::read_dir(full).map_err(fail)?.collect::<Result<Vec<_>, _>>().map_err(fail)?;
+        entries.sort_by_key(std::fs::DirEntry::file_name);
+        let mut inner = Vec::new();
+        for entry in entries {
+            let name = entry.file_name();
+            let kind = entry.file_type().map_err(fail)?;
+            let Some(text) = name.to_str() else { continue };
+            let target = Target {
+                store: folder.store.clone(),
+                path: folder.path.join(text),
+                shown: format!("{}/{text}", folder.shown.trim_end_matches('/')),
+                full: Some(entry.path()),
+            };
+            if kind.is_dir() {
+                inner.push(target);
+            } else {
+                files.push(Below { target, link: kind.is_symlink() });
+            }
+        }
+        folders.extend(inner.into_iter().rev());
+    }
+    if files.is_empty() {
+        return Err(Failure::about(&target.shown, Exit::NoFile, "there is no file in this folder"));
+    }
+    Ok(files)
+}
+
+/// Does something for each file at or below each PATH, as [`Context::each`] does for each PATH. In a folder, free
+/// symbolic links are passed over: nothing can be asked of them.
+///
+/// # Errors
+/// Only if nothing more can be written.
+pub fn each(
+    cx: &mut Context,
+    paths: &[PathBuf],
+    mut work: impl FnMut(&mut Context, &Target) -> Result<Exit, Failure>,
+) -> Result<Exit, Failure> {
+    cx.each(paths, |cx, target| {
+        let mut exit = Exit::Done;
+        for file in of(target)? {
+            match work(cx, &file.target) {
+                Ok(more) => exit = exit.or(more),
+                Err(failure) if failure.is_quiet() => return Err(failure),
+                Err(failure) if file.link && failure.exit == Exit::NoFile => {}
+                Err(failure) => {
+                    cx.complain(&failure);
+                    exit = exit.or(failure.exit);
+                }
+            }
+        }
+        Ok(exit)
+    })
+}
