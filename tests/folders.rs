@@ -169,3 +169,25 @@ fn exported_folders_say_offline_what_they_say_online() {
         let _ = fs::remove_dir_all(&out);
     }
 }
+
+#[test]
+fn a_daemon_out_of_reach_is_not_said_to_be_gone() {
+    let mut mount = Mount::new("out-of-reach", SLOW);
+    let path = mount.sealed("f", b"x");
+    // As in a container: the mount is there, the store and the control socket are not.
+    let hidden = scratch("hidden");
+    let script = format!(
+        "mount --bind {hidden} {store} && mount --bind {hidden} /run/sealfs && {ctl} hold add CASE-1 {path}",
+        hidden = hidden.display(),
+        store = mount.store.display(),
+        ctl = sealctl().get_program().to_str().expect("UTF-8"),
+        path = path.display(),
+    );
+    let output =
+        std::process::Command::new("unshare").args(["-m", "sh", "-c", &script]).output().expect("unshare");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(6), "{told}");
+    assert!(told.contains("out of reach") && told.contains("/run/sealfs/"), "{told}");
+    mount.stop();
+    let _ = fs::remove_dir_all(&hidden);
+}

@@ -15,6 +15,7 @@ use super::locate::Target;
 use crate::clock::{self, SystemTime};
 use crate::control::client::{Client, ClientError};
 use crate::control::protocol::Request;
+use crate::crypto;
 use crate::ledger::ReadIndex;
 use crate::model::Timestamp;
 use crate::policy::Policy;
@@ -89,7 +90,13 @@ pub fn connect(store: &Path) -> Result<Client, ClientError> {
             Err(ClientError::NoDaemon(store)) => {
                 // Only its owner can look at the lock.
                 let layout = Layout::open_damaged(&store).ok();
+                let can_look = layout.is_some();
                 let Some(holder) = layout.and_then(|layout| StoreLock::holder(&layout).ok().flatten()) else {
+                    let mounts = crate::mounts::read().unwrap_or_default();
+                    if !can_look && mounts.iter().any(|mount| mount.store.as_deref() == Some(&*store)) {
+                        let socket = Layout::socket_of(&store, owner, crypto::sha256);
+                        return Err(ClientError::OutOfReach { store, socket });
+                    }
                     return Err(ClientError::NoDaemon(store));
                 };
                 if asked.elapsed() > WORKER_BEGINS {

@@ -27,6 +27,18 @@ pub enum ClientError {
         /// What the process that holds its lock has written about itself.
         holder: String,
     },
+    /// The mount is here, the daemon's socket is not: in a container, or another mount namespace.
+    #[error(
+        "{store} is mounted here, but its daemon is out of reach: there is no {socket} (a container, or another mount \
+         namespace?); run sealctl where the daemon runs, or give this place that folder",
+        store = .store.display(), socket = .socket.display()
+    )]
+    OutOfReach {
+        /// The store.
+        store: PathBuf,
+        /// Where the socket should be.
+        socket: PathBuf,
+    },
     /// The socket is not ours to use.
     #[error("may not talk to the daemon of {store}: {error}; run as its user or as root", store = .0.display(), error = .1)]
     Denied(PathBuf, #[source] io::Error),
@@ -51,7 +63,7 @@ impl ClientError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            ClientError::NoDaemon(_) | ClientError::NoWorker { .. } => 6,
+            ClientError::NoDaemon(_) | ClientError::NoWorker { .. } | ClientError::OutOfReach { .. } => 6,
             ClientError::Denied(..) => 4,
             ClientError::Io(_) | ClientError::Protocol(_) => 1,
             ClientError::Refused { code, .. } => *code,

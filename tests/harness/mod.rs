@@ -134,8 +134,16 @@ impl Mount {
         let mut command = self.program.as_ref().map_or_else(sealfs, Command::new);
         command.arg("-f").args(&self.options).arg(&self.store).arg(&self.mnt);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let mut daemon = command.spawn().expect("sealfs");
         let until = Instant::now() + Duration::from_secs(20);
+        let mut daemon = loop {
+            match command.spawn() {
+                // A child that another test's thread is just starting has a program open that was written a moment ago.
+                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                daemon => break daemon.expect("sealfs"),
+            }
+        };
         // Mounted first, served then: the first answer waits for that.
         while !self.is_mounted() || fs::metadata(&self.mnt).is_err() || !self.is_mounted() {
             if let Some(status) = daemon.try_wait().expect("wait") {
