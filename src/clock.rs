@@ -106,9 +106,9 @@ impl Clock {
             Some(last) if last.boot_id == boot_id && boottime >= last.boottime => (last, None),
             Some(last) => {
                 let passed = wall.since(last.wall);
-                let budget = max_gap.0.saturating_sub(last.believed);
+                let budget = max_gap.longest().saturating_sub(last.believed);
                 let believed = passed.min(budget);
-                let sealfs = last.sealfs.plus(Span(believed));
+                let sealfs = last.sealfs.plus(Span::of(believed));
                 // Where the wall clock was wrong and has come right again, nothing is left to doubt.
                 let ahead = wall.since(sealfs);
                 let gap = Gap { wall: passed, believed, doubted: passed.saturating_sub(believed) };
@@ -149,7 +149,7 @@ impl Clock {
         let now = self.now();
         let mut state = self.state.lock();
         let before = state.anchor.clone();
-        let span = Span(before.doubted.min(self.source.wall().since(now)));
+        let span = Span::of(before.doubted.min(self.source.wall().since(now)));
         state.anchor.sealfs = before.sealfs.plus(span);
         (state.anchor.believed, state.anchor.doubted) = (Duration::ZERO, Duration::ZERO);
         Accepted { span, before }
@@ -291,10 +291,10 @@ mod tests {
             Clock::start(Box::new(fake("b", 0, 10 * DAY)), Some(clock.anchor()), "7d".parse().unwrap());
         assert_eq!((clock.now(), gap.unwrap().doubted.as_secs()), (Timestamp(7 * DAY), 3 * 86_400));
         let accepted = clock.accept();
-        assert_eq!((accepted.span.0.as_secs(), clock.now()), (3 * 86_400, Timestamp(10 * DAY)));
+        assert_eq!((accepted.span.longest().as_secs(), clock.now()), (3 * 86_400, Timestamp(10 * DAY)));
         let anchor = clock.anchor();
         assert_eq!((anchor.believed, anchor.doubted), (Duration::ZERO, Duration::ZERO));
-        assert_eq!(clock.accept().span.0, Duration::ZERO);
+        assert_eq!(clock.accept().span.longest(), Duration::ZERO);
         clock.unaccept(accepted);
         assert_eq!(clock.anchor().doubted.as_secs(), 3 * 86_400);
         assert_eq!(clock.now(), Timestamp(10 * DAY), "never backwards");
@@ -310,10 +310,10 @@ mod tests {
         let right = fake("c", 0, DAY);
         let (clock, _) = Clock::start(Box::new(right.clone()), Some(clock.anchor()), week);
         assert_eq!((clock.now(), clock.acceptable()), (Timestamp(7 * DAY), Duration::ZERO));
-        assert_eq!(clock.accept().span.0, Duration::ZERO);
+        assert_eq!(clock.accept().span.longest(), Duration::ZERO);
         assert_eq!(clock.now(), Timestamp(7 * DAY), "past the wall clock");
         right.wall.store(40_000 * DAY, Ordering::Relaxed);
-        assert_eq!(clock.accept().span.0, Duration::ZERO, "nothing was left to doubt");
+        assert_eq!(clock.accept().span.longest(), Duration::ZERO, "nothing was left to doubt");
     }
 
     #[test]
@@ -325,7 +325,7 @@ mod tests {
         // Set right while the host is up.
         source.wall.store(2 * DAY, Ordering::Relaxed);
         assert_eq!(clock.acceptable().as_secs(), 2 * 86_400);
-        assert_eq!(clock.accept().span.0.as_secs(), 2 * 86_400);
+        assert_eq!(clock.accept().span.longest().as_secs(), 2 * 86_400);
         assert_eq!((clock.now(), clock.anchor().doubted), (Timestamp(2 * DAY), Duration::ZERO));
     }
 

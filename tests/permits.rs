@@ -24,7 +24,7 @@ use sealfs::seal::{Keys, Public, RetainError, Retention, Right, Wanted};
 use sealfs::store::SystemNames;
 
 fn days(days: u64) -> Span {
-    Span(Duration::from_secs(days * 86_400))
+    Span::of(Duration::from_secs(days * 86_400))
 }
 
 fn keys(store: &Store, filling: &Filling) -> Arc<Keys> {
@@ -52,16 +52,16 @@ fn an_older_request_never_shortens_what_a_newer_one_extended() {
         let name = format!("{mode}");
         // All of them have read the same record.
         let stale = filling.seal(&name, "x", "1d", mode);
-        let end = retention.set(&stale, Wanted::After(days(3000)), first, by()).unwrap();
-        let second = retention.set(&stale, Wanted::After(days(10)), owner, by());
+        let end = retention.set(&stale, Wanted::After(days(3000)), first, None, by()).unwrap();
+        let second = retention.set(&stale, Wanted::After(days(10)), owner, None, by());
         assert!(matches!(second, Err(RetainError::Refused(_))), "{second:?}");
         let now = filling.index.read().find(&stale.path).unwrap().unwrap();
         assert_eq!(now.retain_until, end);
         // Nor does a role without saying so, though it was an extension of what it has read.
-        assert!(retention.set(&stale, Wanted::After(days(10)), role, by()).is_err());
+        assert!(retention.set(&stale, Wanted::After(days(10)), role, None, by()).is_err());
         assert!(retention.hold(&stale, "case", true, by()).unwrap());
         assert!(!retention.hold(&stale, "case", true, by()).unwrap());
-        let shortened = retention.set(&stale, Wanted::After(days(0)), bypass, by());
+        let shortened = retention.set(&stale, Wanted::After(days(0)), bypass, None, by());
         assert_eq!(shortened.is_ok(), mode == RetentionMode::Governance);
     }
 }
@@ -145,7 +145,14 @@ fn a_hold_that_was_confirmed_keeps_its_file() {
         let mut client = Client::connect(&mount.store, 0).expect("connect");
         let request = match n % 2 {
             0 => Request::Hold { add: true, name: "CASE-17".to_owned() },
-            _ => Request::Retain { until: None, seconds: Some(86_400), bypass: false, reason: None },
+            _ => Request::Retain {
+                until: None,
+                seconds: Some(86_400),
+                months: 0,
+                yes: false,
+                bypass: false,
+                reason: None,
+            },
         };
         let together = Barrier::new(2);
         let (asked, removed) = std::thread::scope(|scope| {

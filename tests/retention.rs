@@ -467,3 +467,29 @@ impl Sealing for Mount {
         self.ctl_ok(&[OsStr::new("seal"), self.path(Path::new(name)).as_os_str()]);
     }
 }
+
+#[test]
+fn years_are_those_of_the_calendar_and_a_slip_of_the_hand_is_asked_about() {
+    let policy = "version = 1\n[defaults]\nsettle = \"1h\"\nretention = \"7y\"\nmode = \"compliance\"\n";
+    let mut mount = Mount::new("calendar", policy);
+    mount.sealed("f", b"x");
+    let view = mount.stat("f");
+    let time = |name: &str| view[name].as_str().expect("a time").to_owned();
+    let (sealed, until) = (time("sealed_at"), time("retain_until"));
+    let year = |time: &str| time[..4].parse::<u32>().expect("a year");
+    assert_eq!(year(&until), year(&sealed) + 7, "{sealed} {until}");
+    // The same day, or the second after it, by rounding up.
+    assert!(until[5..10] >= sealed[5..10] || sealed[5..].starts_with("02-29"), "{sealed} {until}");
+    let retain = |options: &[&str]| {
+        let output = mount.ctl(&[&["retain", "f"], options].concat());
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, told) = retain(&["--for", "99999y"]);
+    assert!(code == Some(2) && told.contains("2262"), "{code:?} {told}");
+    let (code, told) = retain(&["--for", "31y"]);
+    assert!(code == Some(4) && told.contains("--yes"), "{code:?} {told}");
+    assert_eq!(mount.stat("f")["retain_until"].as_str(), Some(until.as_str()), "nothing was changed");
+    assert_eq!(retain(&["--for", "29y6mo"]).0, Some(0));
+    assert_eq!(retain(&["--for", "31y", "--yes"]).0, Some(0));
+    mount.stop();
+}

@@ -115,7 +115,8 @@ impl List<'_> {
         let about = |failure: Failure| failure.with_path(&target.shown);
         let mut client = access::connect(&target.store).map_err(Failure::from).map_err(about)?;
         let fd = access::descriptor(target)?;
-        let request = Request::Ls { state, expiring_within: args.expiring.map(|within| within.0.as_secs()) };
+        let request =
+            Request::Ls { state, expiring_within: args.expiring.map(|within| within.longest().as_secs()) };
         let mut output = Ok(());
         let done = client.ask_each(&request, Some(fd.as_fd()), &mut |item| {
             let view = access::parse(item)?;

@@ -26,6 +26,9 @@ pub struct Args {
     /// Shorten although retained: role governance, mode governance only
     #[arg(long, requires = "reason")]
     bypass_governance: bool,
+    /// Retain a file in mode compliance beyond the rule's max, or for more than 30 years: nobody can take that back
+    #[arg(long)]
+    yes: bool,
     /// Why; it stands in the log for ever
     #[arg(long, value_name = "R", requires = "bypass_governance", value_parser = parse_reason)]
     reason: Option<String>,
@@ -54,7 +57,9 @@ pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
     let request = Request::Retain {
         until: args.until,
         // A part of a second counts as a whole one: never too short.
-        seconds: args.span.map(|span| span.0.as_secs() + u64::from(span.0.subsec_nanos() > 0)),
+        seconds: args.span.map(|span| span.rest.as_secs() + u64::from(span.rest.subsec_nanos() > 0)),
+        months: args.span.map_or(0, |span| span.months),
+        yes: args.yes,
         bypass: args.bypass_governance,
         reason: args.reason.clone(),
     };

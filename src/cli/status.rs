@@ -39,11 +39,11 @@ pub fn run(_: &Args, cx: &mut Context) -> Result<Exit, Failure> {
 }
 
 fn running(view: &StatusView, cx: &mut Context) -> Result<(), Failure> {
-    let up = Span(std::time::Duration::from_secs(view.uptime_seconds));
+    let up = Span::of(std::time::Duration::from_secs(view.uptime_seconds));
     let unsealed = &view.unsealed;
     let mut clock = format!("{} (wall clock {})", second(view.time), second(view.wall));
     if view.clock_doubted_seconds > 0 {
-        let doubted = Span(std::time::Duration::from_secs(view.clock_doubted_seconds));
+        let doubted = Span::of(std::time::Duration::from_secs(view.clock_doubted_seconds));
         clock += &format!(", {doubted} of absence not believed");
     }
     let mut mount = view.mountpoint.clone();

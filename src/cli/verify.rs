@@ -330,6 +330,21 @@ fn offline(args: &Args, trust: &Path, cx: &mut Context) -> Result<Exit, Failure>
     Ok(if tally.bad > 0 { Exit::Verification } else { exit })
 }
 
+/// Whether a symbolic link that stands at `inside`, from a copied folder, leads out of that folder by its text.
+fn leads_out(link: &Path, inside: &Path) -> bool {
+    let Ok(target) = std::fs::read_link(link) else { return false };
+    let mut depth = inside.parent().map_or(0, |parent| parent.components().count());
+    for part in target.components() {
+        match part {
+            std::path::Component::Normal(_) => depth += 1,
+            std::path::Component::ParentDir if depth > 0 => depth -= 1,
+            std::path::Component::CurDir => {}
+            _ => return true,
+        }
+    }
+    false
+}
+
 fn one_copy(
     copy: &Path,
     folder: Option<(&Path, &mut Together)>,
@@ -341,7 +356,12 @@ fn one_copy(
 ) -> Result<Exit, Failure> {
     let shown = copy.display().to_string();
     let in_folder = folder.is_some();
+    let leads_out = folder.as_ref().is_some_and(|(inside, _)| leads_out(copy, inside));
     let verified = match verify_copy(copy, signers) {
+        Ok(Copied::Plain(_)) if leads_out => {
+            let what = "a symbolic link that was not sealed and leads out of the folder";
+            Err(OfflineError::Wrong(what.to_owned()))
+        }
         Ok(Copied::Plain(what)) if in_folder => {
             if cx.json {
                 cx.value(&json!({ "path": shown, "ok": null, "code": "not-sealed", "message": what }))?;

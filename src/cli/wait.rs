@@ -36,7 +36,7 @@ pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
         targets.extend(below::of(target)?.into_iter().filter(is_awaited).map(|file| file.target));
         Ok(Exit::Done)
     })?;
-    Ok(exit.or(for_all(&targets, args.timeout.map(|span| span.0), cx)?))
+    Ok(exit.or(for_all(&targets, args.timeout.map(Span::longest), cx)?))
 }
 
 /// Waits for one after the other; they are sealed side by side anyway.

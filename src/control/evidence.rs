@@ -78,8 +78,8 @@ impl Asked<'_> {
         self.need_governance("accepting the clock")?;
         let parts = self.vfs.parts();
         let accepted = parts.clock.accept();
-        let seconds = accepted.span.0.as_secs();
-        if !accepted.span.0.is_zero() {
+        let seconds = accepted.span.longest().as_secs();
+        if !accepted.span.longest().is_zero() {
             let by = Actor::Uid(self.peer.uid);
             let logged = parts.index.batch(&parts.clock).and_then(|mut batch| {
                 batch.note(Change::ClockAccepted { seconds, by })?;

@@ -163,8 +163,10 @@ impl Asked<'_> {
             Request::Ls { state, expiring_within } => self.list(state, expiring_within, send),
             Request::Seal { torn } => self.seal(torn, send),
             Request::Wait { timeout_ms } => self.wait(timeout_ms, send),
-            Request::Retain { until, seconds, bypass, reason } => {
-                self.retain(until, seconds, bypass, reason.as_deref(), send)
+            Request::Retain { until, seconds, months, yes, bypass, reason } => {
+                let after = (seconds.is_some() || months > 0)
+                    .then(|| Span { months, rest: Duration::from_secs(seconds.unwrap_or(0)) });
+                self.retain(until, after, yes, bypass, reason.as_deref(), send)
             }
             Request::Hold { add, name } => self.hold(add, &name, send),
             Request::Purge { bypass: true, reason, dry_run } => {
@@ -307,7 +309,7 @@ impl Asked<'_> {
         if sealed {
             let filter = Filter {
                 expired: state.map(|state| state == State::Expired),
-                ending_before: within.map(|seconds| now.plus(Span(Duration::from_secs(seconds)))),
+                ending_before: within.map(|seconds| now.plus(Span::of(Duration::from_secs(seconds)))),
                 now: Some(now),
             };
             parts.index.read().below(&target.path, filter, &mut |record| {
@@ -422,7 +424,8 @@ impl Asked<'_> {
     fn retain(
         &self,
         until: Option<Timestamp>,
-        seconds: Option<u64>,
+        after: Option<Span>,
+        yes: bool,
         bypass: bool,
         reason: Option<&str>,
         send: Items<'_>,
@@ -430,9 +433,9 @@ impl Asked<'_> {
         let target = self.target()?;
         let record = self.record(&target)?;
         let parts = self.vfs.parts();
-        let wanted = match (until, seconds) {
+        let wanted = match (until, after) {
             (Some(until), None) => Wanted::At(until),
-            (None, Some(seconds)) => Wanted::After(Span(Duration::from_secs(seconds))),
+            (None, Some(after)) => Wanted::After(after),
             _ => return Err(refused(USAGE, "either 'until' or 'seconds' must be given")),
         };
         check_reason(reason)?;
@@ -443,12 +446,13 @@ impl Asked<'_> {
             self.need_owner_or(&target, Role::Governance)?;
             Right::Owner(policy.decide(&target.path))
         };
-        self.vfs.retention().set(record, wanted, right, Actor::Uid(self.peer.uid)).map_err(|error| {
-            match error {
-                RetainError::Refused(refusal) => refused(REFUSED, refusal.to_string()),
-                RetainError::NeedsReason => refused(USAGE, error.to_string()),
-                RetainError::NotProven(why) => why.into(),
-            }
+        let limit = (!yes).then(|| policy.decide(&target.path));
+        let by = Actor::Uid(self.peer.uid);
+        self.vfs.retention().set(record, wanted, right, limit, by).map_err(|error| match error {
+            RetainError::Refused(refusal) => refused(REFUSED, refusal.to_string()),
+            RetainError::NeedsReason | RetainError::TooFar => refused(USAGE, error.to_string()),
+            RetainError::NeedsYes { .. } => refused(REFUSED, error.to_string()),
+            RetainError::NotProven(why) => why.into(),
         })?;
         self.vfs.retention_changed(record);
         item(send, &self.view()?)

@@ -57,6 +57,12 @@ pub enum Request {
         until: Option<Timestamp>,
         /// so many seconds from now (sealfs time).
         seconds: Option<u64>,
+        /// Calendar months that come before the seconds.
+        #[serde(default)]
+        months: u32,
+        /// A compliance retention may become longer than what can be meant by mistake.
+        #[serde(default)]
+        yes: bool,
         /// Shorten although retained (role `governance`, mode governance only).
         bypass: bool,
         /// Why; needed with `bypass`.

@@ -22,11 +22,28 @@ impl Timestamp {
         Timestamp(ns).min(Self::MAX)
     }
 
-    /// This time and `span` later; at most [`Timestamp::MAX`].
+    /// This time and `span` later, in UTC; at most [`Timestamp::MAX`]. Months and years are those of the calendar: the same
+    /// day and time of day, or, where the month has no such day, the beginning of the next one.
     #[must_use]
     pub fn plus(self, span: Span) -> Self {
-        let ns = i64::try_from(span.0.as_nanos()).unwrap_or(i64::MAX);
-        Timestamp(self.0.saturating_add(ns)).min(Self::MAX)
+        let Some(start) = self.plus_months(span.months) else { return Self::MAX };
+        let ns = i64::try_from(span.rest.as_nanos()).unwrap_or(i64::MAX);
+        Timestamp(start.0.saturating_add(ns)).min(Self::MAX)
+    }
+
+    fn plus_months(self, months: u32) -> Option<Self> {
+        if months == 0 {
+            return Some(self);
+        }
+        let time =
+            jiff::Timestamp::from_nanosecond(i128::from(self.0)).ok()?.to_zoned(jiff::tz::TimeZone::UTC);
+        let span = jiff::Span::new().try_months(i64::from(months)).ok()?;
+        let mut later = time.checked_add(span).ok()?;
+        // A day that the month does not have is taken for its last one, which would be too short.
+        if later.day() < time.day() {
+            later = later.tomorrow().ok()?.start_of_day().ok()?;
+        }
+        i64::try_from(later.timestamp().as_nanosecond()).ok().map(|ns| Timestamp(ns).min(Self::MAX))
     }
 
     /// How much later this is than `earlier`; zero if it is not.
@@ -153,27 +170,70 @@ impl<'de> serde::Deserialize<'de> for FileTime {
     }
 }
 
-/// A length of time as policy states it: `500ms`, `10s`, `5m`, `12h`, `30d`, `2w`, `7y`, or a sum of these
-/// from large to small (`1d12h`). A day is 86,400 s, a week 7 days, a year 365 days.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct Span(pub Duration);
+/// A length of time as policy states it: `500ms`, `10s`, `5m`, `12h`, `30d`, `2w`, `6mo`, `7y`, or a sum of these
+/// from large to small (`1y6mo`, `1d12h`). A day is 86,400 s, a week 7 days. Months and years are those of the calendar,
+/// counted from the moment to which they are added ([`Timestamp::plus`]): 7y is never less than seven years. Where no
+/// such moment is known they count as their longest, 31 and 366 days.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Span {
+    /// Calendar months.
+    pub months: u32,
+    /// What comes on top of them.
+    pub rest: Duration,
+}
+
+impl Span {
+    /// A length of time without months and years.
+    #[must_use]
+    pub const fn of(rest: Duration) -> Self {
+        Span { months: 0, rest }
+    }
+
+    /// The longest that it can be.
+    #[must_use]
+    pub fn longest(self) -> Duration {
+        let days = u64::from(self.months / 12) * 366 + u64::from(self.months % 12) * 31;
+        self.rest.saturating_add(Duration::from_secs(days * 86_400))
+    }
+}
+
+impl PartialOrd for Span {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Span {
+    /// By the longest that they can be.
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.longest().cmp(&other.longest()).then(self.months.cmp(&other.months))
+    }
+}
 
 /// The text is no span.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "expected a length of time such as \"10s\", \"30d\" or \"7y\" (units ms, s, m, h, d, w, y), found {0:?}"
+    "expected a length of time such as \"10s\", \"30d\", \"6mo\" or \"7y\" (units ms, s, m, h, d, w, mo, y), found {0:?}"
 )]
 pub struct SpanError(pub String);
 
-/// Units by falling length, in milliseconds.
-const UNITS: [(&str, u64); 7] = [
-    ("y", 365 * 86_400_000),
-    ("w", 7 * 86_400_000),
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1000),
-    ("ms", 1),
+/// What a unit counts: milliseconds, or calendar months.
+#[derive(Clone, Copy)]
+enum Unit {
+    Millis(u64),
+    Months(u32),
+}
+
+/// Units by falling length.
+const UNITS: [(&str, Unit); 8] = [
+    ("y", Unit::Months(12)),
+    ("mo", Unit::Months(1)),
+    ("w", Unit::Millis(7 * 86_400_000)),
+    ("d", Unit::Millis(86_400_000)),
+    ("h", Unit::Millis(3_600_000)),
+    ("m", Unit::Millis(60_000)),
+    ("s", Unit::Millis(1000)),
+    ("ms", Unit::Millis(1)),
 ];
 
 impl FromStr for Span {
@@ -181,7 +241,7 @@ impl FromStr for Span {
 
     fn from_str(text: &str) -> Result<Self, SpanError> {
         let error = || SpanError(text.to_owned());
-        let (mut rest, mut total, mut last) = (text.trim(), 0u64, u64::MAX);
+        let (mut rest, mut months, mut total, mut next) = (text.trim(), 0u32, 0u64, 0);
         if rest.is_empty() {
             return Err(error());
         }
@@ -190,28 +250,45 @@ impl FromStr for Span {
             let number: u64 = rest[..digits].parse().map_err(|_| error())?;
             rest = &rest[digits..];
             let letters = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-            let unit = UNITS.iter().find(|unit| unit.0 == &rest[..letters]).ok_or_else(error)?;
-            if unit.1 >= last {
+            let at = UNITS.iter().position(|unit| unit.0 == &rest[..letters]).ok_or_else(error)?;
+            if at < next {
                 return Err(error());
             }
-            last = unit.1;
-            total = number.checked_mul(unit.1).and_then(|ms| total.checked_add(ms)).ok_or_else(error)?;
+            next = at + 1;
+            match UNITS[at].1 {
+                Unit::Millis(unit) => {
+                    total =
+                        number.checked_mul(unit).and_then(|ms| total.checked_add(ms)).ok_or_else(error)?;
+                }
+                Unit::Months(unit) => {
+                    let number = u32::try_from(number).map_err(|_| error())?;
+                    let more = number.checked_mul(unit).and_then(|more| months.checked_add(more));
+                    months = more.ok_or_else(error)?;
+                }
+            }
             rest = &rest[letters..];
         }
-        Ok(Span(Duration::from_millis(total)))
+        Ok(Span { months, rest: Duration::from_millis(total) })
     }
 }
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
-        if rest == 0 {
+        let (mut months, mut rest) = (self.months, u64::try_from(self.rest.as_millis()).unwrap_or(u64::MAX));
+        if months == 0 && rest == 0 {
             return f.write_str("0s");
         }
-        for (unit, ms) in UNITS.into_iter().filter(|unit| unit.0 != "w") {
-            if rest >= ms {
-                write!(f, "{}{unit}", rest / ms)?;
-                rest %= ms;
+        for (name, unit) in UNITS.into_iter().filter(|unit| unit.0 != "w") {
+            match unit {
+                Unit::Months(unit) if months >= unit => {
+                    write!(f, "{}{name}", months / unit)?;
+                    months %= unit;
+                }
+                Unit::Millis(unit) if rest >= unit => {
+                    write!(f, "{}{name}", rest / unit)?;
+                    rest %= unit;
+                }
+                Unit::Months(_) | Unit::Millis(_) => {}
             }
         }
         Ok(())
@@ -226,11 +303,63 @@ mod tests {
     fn spans_parse_and_print() {
         for (text, ms) in [("0s", 0), ("500ms", 500), ("30d", 30 * 86_400_000), ("1d12h", 129_600_000)] {
             let span: Span = text.parse().unwrap();
-            assert_eq!(span.0, Duration::from_millis(ms));
+            assert_eq!(span, Span::of(Duration::from_millis(ms)));
             assert_eq!(span.to_string(), text);
         }
-        for bad in ["", "d", "10", "10x", "1h1d", "-1d", "1.5d", "99999999999999999999y", "1d 2", "1dé"] {
+        for text in ["7y", "6mo", "1y6mo", "2y1d12h", "18m"] {
+            assert_eq!(text.parse::<Span>().unwrap().to_string(), text);
+        }
+        assert_eq!("18mo".parse::<Span>().unwrap().to_string(), "1y6mo");
+        let span = |text: &str| text.parse::<Span>().unwrap();
+        assert!(span("12mo") == span("1y") && span("1mo") > span("30d"));
+        for bad in [
+            "6mo1y",
+            "1m6mo",
+            "1y1y",
+            "",
+            "d",
+            "10",
+            "10x",
+            "1h1d",
+            "-1d",
+            "1.5d",
+            "99999999999999999999y",
+            "1d 2",
+            "1dé",
+        ] {
             assert!(bad.parse::<Span>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn months_and_years_are_those_of_the_calendar() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        for (from, span, until) in [
+            ("2026-11-27T10:00:00Z", "7y", "2033-11-27T10:00:00Z"),
+            ("2024-02-29T00:00:00Z", "1y", "2025-03-01T00:00:00Z"),
+            ("2024-02-29T00:00:00Z", "4y", "2028-02-29T00:00:00Z"),
+            ("2026-01-31T23:59:59Z", "1mo", "2026-03-01T00:00:00Z"),
+            ("2026-01-31T12:00:00Z", "6mo", "2026-07-31T12:00:00Z"),
+            ("2026-08-31T12:00:00Z", "6mo", "2027-03-01T00:00:00Z"),
+            ("2026-12-15T12:00:00.5Z", "1mo1d", "2027-01-16T12:00:00.5Z"),
+        ] {
+            assert_eq!(at(from).plus(span.parse().unwrap()), at(until), "{from} and {span}");
+        }
+        // From every day of leap and other years: never less than the calendar says, and by less than a day more.
+        for day in 0..3000 {
+            let from = Timestamp(at("2023-01-01T07:08:09Z").0 + day * 86_400_000_000_000);
+            for years in [1u32, 2, 7, 30] {
+                let until = from.plus(Span { months: 12 * years, rest: Duration::ZERO });
+                let (a, b) = (from.to_string(), until.to_string());
+                let year: u32 = a[..4].parse().unwrap();
+                let wanted = format!("{:04}{}", year + years, &a[4..]);
+                if a[4..].starts_with("-02-29") && (year + years) % 4 != 0 {
+                    assert_eq!(b, format!("{:04}-03-01T00:00:00Z", year + years), "{a}");
+                } else {
+                    assert_eq!(b, wanted, "{a}");
+                }
+                assert!(until.since(from) <= Span { months: 12 * years, rest: Duration::ZERO }.longest());
+            }
         }
     }
 

@@ -205,7 +205,7 @@ fn namespace(table: &Table<'_>) -> Result<Option<String>, PolicyError> {
 impl Decision {
     /// What holds where the policy states nothing at all.
     pub(super) fn built_in() -> Self {
-        let seconds = |s| Span(std::time::Duration::from_secs(s));
+        let seconds = |s| Span::of(std::time::Duration::from_secs(s));
         let retention = seconds(30 * 86_400);
         Decision {
             rule: None,

@@ -71,7 +71,8 @@ const HEAD: &str = r#"# The policy of this store: what is sealed, when, for how 
 #
 # A changed policy holds for what is sealed from then on; it never shortens what is sealed already. While
 # there is a mistake in it, the daemon keeps the policy that it had.
-# Lengths of time: ms, s, m, h, d, w (7 days), y (365 days), or a sum such as "1d12h".
+# Lengths of time: ms, s, m, h, d, w (7 days), or a sum such as "1d12h"; mo and y are those of the calendar (7y is
+# never less than seven years).
 version = 1
 
 # What holds where no rule says otherwise.

@@ -47,7 +47,7 @@ pub(super) fn policy(text: &str, file: &str, names: &dyn NameLookup) -> Result<P
         default_settings,
         rule_settings,
         sidecars_listed: top.table("sidecars", &["listed"])?.boolean("listed")?.unwrap_or(false),
-        max_gap: max_gap.map_or(Span(Duration::from_hours(7 * 24)), |at| at.value),
+        max_gap: max_gap.map_or(Span::of(Duration::from_hours(7 * 24)), |at| at.value),
         roles: Roles::read(&top.table("roles", &Roles::KEYS)?, names)?,
         provenance: provenance(&top.table("provenance", &["env", "arguments"])?)?,
     })

@@ -18,7 +18,7 @@ pub(super) struct At<T> {
 
 /// What a length of time looks like, for errors.
 const SPAN_EXPECTED: &str =
-    "a length of time such as \"10s\", \"30d\" or \"7y\" (units ms, s, m, h, d, w, y)";
+    "a length of time such as \"10s\", \"30d\", \"6mo\" or \"7y\" (units ms, s, m, h, d, w, mo, y)";
 
 /// One table of the policy, with its name as errors call it.
 pub(super) struct Table<'a> {

@@ -8,7 +8,7 @@ use super::vouch::Signatures;
 use crate::clock::Clock;
 use crate::crypto::{self, dsse};
 use crate::ledger::{Actor, Batch, Index, LedgerError, NotProven, Proven, Signature, SignedStatement};
-use crate::model::{SealRecord, Span, Timestamp};
+use crate::model::{RetentionMode, SealRecord, Span, Timestamp};
 use crate::policy::retention::{self, Change};
 use crate::policy::{Decision, RetentionRefusal};
 use crate::statement::{PAYLOAD_TYPE, RetentionChange, change_statement};
@@ -57,6 +57,20 @@ pub enum RetainError {
     /// Only a reason is missing.
     #[error("shortening needs a reason; add '--reason TEXT'")]
     NeedsReason,
+    /// The time cannot be stated.
+    #[error("that is later than the year 2262, which is the last that can be stated; give an earlier time")]
+    TooFar,
+    /// A compliance retention would last so long that it is likely a mistake.
+    #[error(
+        "it would be retained until {until} in compliance mode, which is beyond {limit}: nobody can take that back; add \
+         '--yes' if it is meant"
+    )]
+    NeedsYes {
+        /// The end that is asked for.
+        until: Timestamp,
+        /// The end up to which nothing is asked.
+        limit: Timestamp,
+    },
     /// The seal does not stand, or is not what was signed.
     #[error(transparent)]
     NotProven(#[from] NotProven),
@@ -81,6 +95,9 @@ fn decide<'a>(
         Wanted::At(time) => time,
         Wanted::After(span) => now.plus(span),
     };
+    if wanted >= Timestamp::MAX {
+        return Err(RetainError::TooFar);
+    }
     let current = record.retain_until;
     match right {
         Right::Owner(_) if wanted == current || wanted.ceil_to_second() == current => Ok(None),
@@ -101,6 +118,28 @@ fn decide<'a>(
     }
 }
 
+/// Years beyond which a compliance retention is likely a mistake, where the rule has no max of its own.
+const LIMIT_YEARS: u32 = 30;
+
+/// Whether a compliance retention ends late enough to be a mistake: the rule's max, or 30 years from now.
+fn check_limit(
+    record: &SealRecord,
+    now: Timestamp,
+    until: Timestamp,
+    decision: &Decision,
+) -> Result<(), RetainError> {
+    let years = Span { months: 12 * LIMIT_YEARS, rest: std::time::Duration::ZERO };
+    let limit =
+        if decision.max > decision.retention { record.sealed_at.plus(decision.max) } else { now.plus(years) };
+    if record.mode == RetentionMode::Compliance
+        && until > record.retain_until
+        && until > limit.ceil_to_second()
+    {
+        return Err(RetainError::NeedsYes { until, limit });
+    }
+    Ok(())
+}
+
 impl Retention<'_> {
     /// Signs a change of a seal that stands.
     fn line(
@@ -119,7 +158,8 @@ impl Retention<'_> {
         })
     }
 
-    /// Changes the end of retention of the seal that `seal` was read from. Returns the end that stands then. Durable on
+    /// Changes the end of retention of the seal that `seal` was read from; with a `limit`, a compliance retention ends no
+    /// later than that rule's max, or than in 30 years. Returns the end that stands then. Durable on
     /// return.
     ///
     /// # Errors
@@ -129,6 +169,7 @@ impl Retention<'_> {
         seal: &SealRecord,
         wanted: Wanted,
         right: Right<'_>,
+        limit: Option<&Decision>,
         by: Actor,
     ) -> Result<Timestamp, RetainError> {
         let _steady = self.keys.steady();
@@ -138,6 +179,9 @@ impl Retention<'_> {
         let Some((until, reason)) = decide(proven.record(), proven.now(), wanted, right)? else {
             return Ok(proven.record().retain_until);
         };
+        if let Some(decision) = limit {
+            check_limit(proven.record(), proven.now(), until, decision)?;
+        }
         let line = self.line(&proven, &RetentionChange::Until(until, reason))?;
         proven.retain(until, by, reason, line)?;
         batch.commit()?;
@@ -227,7 +271,7 @@ mod tests {
         };
         let now = Timestamp(record.sealed_at.0 + 1_234_567_890);
         let right = Right::Role { bypass: true, reason: Some("wrong build") };
-        let span = |nanos| Wanted::After(Span(std::time::Duration::from_nanos(nanos)));
+        let span = |nanos| Wanted::After(Span::of(std::time::Duration::from_nanos(nanos)));
         let until = |wanted| decide(&record, now, wanted, right).unwrap().unwrap().0;
         assert_eq!(until(span(0)), now);
         assert_eq!(until(span(1)), Timestamp(record.sealed_at.0 + 2_000_000_000));

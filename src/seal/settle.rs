@@ -67,13 +67,13 @@ impl Inner {
             self.enqueue(life, state, size);
         } else if closes {
             let quiet = if has_content { rule.settle } else { rule.settle_empty };
-            let due = Instant::now() + quiet.0;
+            let due = Instant::now() + quiet.longest();
             state.due = Some(due);
-            if quiet.0.is_zero()
+            if quiet.longest().is_zero()
                 && let Some(marker) = self.unfinished(life, state)
             {
                 self.wait_for_the_rest(life, state, &marker);
-            } else if quiet.0.is_zero() {
+            } else if quiet.longest().is_zero() {
                 self.enqueue(life, state, size);
             } else {
                 self.timer.set(due, Alarm::Settle(life.ino));
@@ -108,7 +108,7 @@ impl Inner {
     /// Looks again after another quiet time.
     pub(super) fn wait_for_the_rest(&self, life: &Life, state: &mut LifeState, why: &str) {
         let policy = self.setup.policy.get();
-        let due = Instant::now() + policy.decide(&state.path).settle.0.max(UNFINISHED_LOOK);
+        let due = Instant::now() + policy.decide(&state.path).settle.longest().max(UNFINISHED_LOOK);
         state.due = Some(due);
         state.failure = Some(Failure { what: why.to_owned(), tries: 0, busy: true });
         self.timer.set(due, Alarm::Settle(life.ino));

@@ -79,7 +79,7 @@ impl Vfs {
         let ended = self.commit_removal(|batch| match self.retention().end_now(batch, record, by, reason) {
             Ok(()) => self.end_one(batch, record, &Ending::Purged, by),
             Err(RetainError::NotProven(why)) => Err(NotEnded::NotProven(record.path.clone(), why)),
-            Err(error @ (RetainError::Refused(_) | RetainError::NeedsReason)) => {
+            Err(error) => {
                 refused.set(Some(error));
                 Err(NotEnded::NotProven(record.path.clone(), NotProven::Gone))
             }

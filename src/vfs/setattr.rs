@@ -177,7 +177,7 @@ impl Vfs {
         let decision = policy.decide(&record.path);
         let until = self
             .retention()
-            .set(record, Wanted::At(asked), Right::Owner(decision), Actor::Uid(caller.uid))
+            .set(record, Wanted::At(asked), Right::Owner(decision), None, Actor::Uid(caller.uid))
             .map_err(|error| match error {
                 RetainError::NotProven(NotProven::Ledger(error)) => Fault::Index(error),
                 RetainError::NotProven(NotProven::Gone) => Fault::Stale,

@@ -106,6 +106,8 @@ fn forbidden(who: Who) -> Vec<Asked> {
         seconds: Some(seconds),
         bypass,
         reason: bypass.then(|| "because".to_owned()),
+        months: 0,
+        yes: false,
     };
     let mut asked = vec![
         ("another worker", Request::Restart, false),

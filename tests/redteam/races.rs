@@ -53,7 +53,14 @@ const REMOVALS: [(&str, Remove); 4] = [
 ];
 
 fn retain(seconds: u64) -> Request {
-    Request::Retain { until: None, seconds: Some(seconds), bypass: false, reason: None }
+    Request::Retain {
+        until: None,
+        seconds: Some(seconds),
+        months: 0,
+        yes: false,
+        bypass: false,
+        reason: None,
+    }
 }
 
 fn ask(mount: &Mount, path: &Path, request: &Request) -> Result<Vec<Value>, ClientError> {

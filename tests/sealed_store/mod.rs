@@ -168,7 +168,7 @@ impl Filling {
     /// Lets time pass, and the index know of it.
     pub fn pass(&self, span: &str) {
         let span: Span = span.parse().unwrap();
-        let nanos = i64::try_from(span.0.as_nanos()).unwrap();
+        let nanos = i64::try_from(span.longest().as_nanos()).unwrap();
         self.time.boot.fetch_add(nanos, Ordering::Relaxed);
         self.index.batch(&self.clock).unwrap().commit().unwrap();
     }

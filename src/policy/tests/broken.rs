@@ -3,7 +3,7 @@
 use super::{FakeHost, Policy};
 
 const SPAN: &str =
-    "expected a length of time such as \"10s\", \"30d\" or \"7y\" (units ms, s, m, h, d, w, y)";
+    "expected a length of time such as \"10s\", \"30d\", \"6mo\" or \"7y\" (units ms, s, m, h, d, w, mo, y)";
 const HOLDER: &str = "expected \"uid:NAME\", \"uid:NUMBER\", \"gid:NAME\" or \"gid:NUMBER\"";
 const GLOB: &str = "expected a glob, or a list of globs, such as [\"releases/**\"]";
 
