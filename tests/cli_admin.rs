@@ -234,3 +234,42 @@ warning: look here
     assert!(bad(&store.run(&["status"]), 1).contains("the daemon does not answer"));
     asked.join().unwrap();
 }
+
+#[test]
+fn policy_check_warns_of_what_is_likely_not_meant() {
+    let store = Store::made();
+    let file = store.path().join("policy.toml");
+    let check = |text: &str, strict: bool| {
+        fs::write(&file, text).unwrap();
+        let output = store.run(if strict { &["policy", "check", "--strict"] } else { &["policy", "check"] });
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let rule = |glob: &str| format!("[[rule]]\nmatch = [\"{glob}\"]\nretention = \"7y\"\n");
+    for (text, word) in [
+        (String::new(), "it says nothing"),
+        ("version = 1\n".to_owned(), "it says nothing"),
+        (rule("**") + &rule("releases/**"), "rule 2 (releases/**): it never applies, since rule 1 (**)"),
+        (rule("releases/**") + &rule("releases/1.0/*"), "it never applies"),
+        (rule("a") + &rule("b") + &rule("a"), "rule 3 (a): it never applies"),
+        ("[defaults]\nretention = \"1d\"\n[roles]\ngovernance = []\n".to_owned(), "governance = []"),
+        (
+            "[defaults]\nretention = \"999y\"\nmode = \"compliance\"\n".to_owned(),
+            "compliance retention of 999y",
+        ),
+        ("[defaults]\nretention = \"1h\"\nsettle = \"2h\"\n".to_owned(), "settle = 2h is longer"),
+    ] {
+        let (code, told) = check(&text, false);
+        assert!(code == Some(0) && told.contains(word), "{text}: {code:?} {told}");
+        assert!(told.lines().all(|line| line.contains("policy.toml: warning: ")), "{told}");
+        assert_eq!(check(&text, true).0, Some(1), "{text}");
+    }
+    for text in [
+        rule("releases/**") + &rule("**"),
+        rule("releases/*") + &rule("releases/1.0/*"),
+        rule("a/**") + &rule("ab/**"),
+        "[[rule]]\nmatch = [\"**\"]\nexcept = [\"x\"]\nretention = \"1d\"\n".to_owned() + &rule("x"),
+        "[defaults]\nretention = \"7y\"\nmode = \"compliance\"\n".to_owned(),
+    ] {
+        assert_eq!(check(&text, true), (Some(0), String::new()), "{text}");
+    }
+}

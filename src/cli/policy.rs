@@ -18,8 +18,11 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Look for mistakes, in the store's policy or in a file
+    /// Look for mistakes, in the store's policy or in a file, and for what is likely not meant
     Check {
+        /// End with 1 if something is likely not meant
+        #[arg(long)]
+        strict: bool,
         /// A policy that is not in force yet
         #[arg(value_hint = clap::ValueHint::FilePath)]
         file: Option<PathBuf>,
@@ -37,13 +40,21 @@ enum What {
 /// Does it.
 pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
     match &args.what {
-        What::Check { file } => {
+        What::Check { file, strict } => {
             let path = match file {
                 Some(file) => file.clone(),
                 None => Layout::open(&cx.here()?.store)?.policy(),
             };
             let policy = access::policy(&path)?;
-            check(&path.display().to_string(), &policy, cx)?;
+            let shown = path.display().to_string();
+            check(&shown, &policy, cx)?;
+            let warnings = policy.warnings();
+            for warning in &warnings {
+                cx.complain(&Failure::about(&shown, Exit::Failed, format_args!("warning: {warning}")));
+            }
+            if *strict && !warnings.is_empty() {
+                return Ok(Exit::Failed);
+            }
         }
         What::Show => {
             let policy = access::policy(&Layout::open(&cx.here()?.store)?.policy())?;
@@ -72,8 +83,8 @@ fn check(file: &str, policy: &Policy, cx: &mut Context) -> Result<(), Failure> {
     let rules = policy.rules().len() as u64;
     if cx.json {
         let digest = policy.digest().to_hex();
-        return cx
-            .value(&serde_json::json!({ "file": file, "valid": true, "rules": rules, "sha256": digest }));
+        return cx.value(&serde_json::json!({ "file": file, "valid": true, "rules": rules, "sha256": digest,
+                "warnings": policy.warnings() }));
     }
     let rules = count(rules, "rule", "rules");
     cx.line(&format!("{file}: no mistakes; {rules}, sha256 {}", policy.digest()))

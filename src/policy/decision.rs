@@ -160,6 +160,11 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    /// Whether how long files are kept, in which mode, and when they are sealed is stated nowhere.
+    pub(super) fn is_empty(&self) -> bool {
+        self.retention.is_none() && self.mode.is_none() && self.seal.is_none() && self.settle.is_none()
+    }
+
     /// Reads the settings of `[defaults]` or of a rule.
     pub fn read(table: &Table<'_>) -> Result<Self, PolicyError> {
         Ok(Settings {

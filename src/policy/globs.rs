@@ -33,6 +33,27 @@ impl RuleGlobs {
         self.first(path).map(|(rule, _)| *rule)
     }
 
+    /// Rules that never apply, each with the one before it that matches all that it matches. Only what is seen from the
+    /// text is found: the same glob, `**`, or `X/**` before what begins with `X/`.
+    pub fn covered(&self) -> Vec<(usize, usize)> {
+        let excepts = |rule: usize| self.except.owners.iter().any(|(owner, _)| *owner == rule);
+        let rules = self.matching.owners.last().map_or(0, |(rule, _)| rule + 1);
+        let globs = |rule: usize| self.matching.owners.iter().filter(move |(owner, _)| *owner == rule);
+        let mut covered = Vec::new();
+        for rule in 1..rules {
+            // Each glob by any rule before; the one that covers the first glob is named.
+            let by = |glob: &str| {
+                (0..rule)
+                    .find(|before| !excepts(*before) && globs(*before).any(|(_, other)| covers(other, glob)))
+            };
+            let found: Option<Vec<usize>> = globs(rule).map(|(_, glob)| by(glob)).collect();
+            if let Some(before) = found.and_then(|found| found.first().copied()) {
+                covered.push((rule, before));
+            }
+        }
+        covered
+    }
+
     /// The first glob, in the order of the policy, that matches.
     pub fn first_glob(&self, path: &RelPath) -> Option<&str> {
         self.first(path).map(|(_, glob)| glob.as_str())
@@ -89,6 +110,18 @@ impl Globs {
         // Numbers come in ascending order, and globs were added rule by rule.
         self.set.matches_candidate(path).into_iter().filter_map(|number| self.owners.get(number))
     }
+}
+
+/// Whether one glob matches all that another one does, as far as their texts show.
+fn covers(glob: &str, other: &str) -> bool {
+    if glob == other || glob == "**" {
+        return true;
+    }
+    let is_literal = |text: &str| !text.contains(['*', '?', '[', '{', '\\']);
+    glob.strip_suffix("/**").is_some_and(|folder| {
+        is_literal(folder)
+            && other.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/') && rest != "/**")
+    })
 }
 
 /// What was found and what was expected.

@@ -16,6 +16,7 @@ pub mod retention;
 mod roles;
 #[cfg(test)]
 mod tests;
+mod warnings;
 
 pub use current::Current;
 pub use decision::{Decision, Expired, Hardlink, RefusalErrno, Symlinks};

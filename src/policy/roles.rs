@@ -60,6 +60,11 @@ impl Default for Roles {
 }
 
 impl Roles {
+    /// Whether nobody holds the role `governance`.
+    pub(super) fn has_no_governance(&self) -> bool {
+        self.governance.is_empty()
+    }
+
     /// Whether somebody with this user number and these groups (primary and others) holds the role.
     #[must_use]
     pub fn has(&self, role: Role, uid: u32, gids: &[u32]) -> bool {
