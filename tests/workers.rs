@@ -191,6 +191,24 @@ fn a_file_is_not_lost_where_a_worker_dies_in_its_rename() {
 }
 
 #[test]
+fn a_status_that_was_asked_of_a_dying_worker_is_asked_again() {
+    let mut mount = Mount::new("cut-off", QUICK);
+    let worker = mount.worker();
+    rustix::process::kill_process(worker, Signal::STOP).expect("stop");
+    let mut command = harness::sealctl();
+    command.arg("--json").arg("--store").arg(&mount.store).arg("status").stdout(Stdio::piped());
+    let asking = command.spawn().expect("sealctl");
+    // It has connected, as far as can be told.
+    harness::pause(500);
+    kill(worker);
+    let told = asking.wait_with_output().expect("sealctl");
+    assert!(told.status.success(), "{told:?}");
+    let view: serde_json::Value = serde_json::from_slice(&told.stdout).expect("JSON");
+    assert_eq!(view["restarts"], 1);
+    mount.stop();
+}
+
+#[test]
 fn what_lies_in_the_tree_and_is_in_no_count_is_found() {
     let mut mount = Mount::new("census", SLOW);
     mount.sealed("sealed", b"sealed");

@@ -109,6 +109,30 @@ pub fn connect(store: &Path) -> Result<Client, ClientError> {
     }
 }
 
+/// Asks how the daemon is; `longest`: how long an answer may take. A worker that ends before it has replied is followed by
+/// another one, which is asked again.
+pub fn ask_status(store: &Path, longest: Option<Duration>) -> Result<Vec<Value>, ClientError> {
+    let asked = Instant::now();
+    loop {
+        let mut client = connect(store)?;
+        if let Some(longest) = longest {
+            client.set_patience(longest)?;
+        }
+        match client.ask(&Request::Status, None) {
+            Err(error) if is_cut_off(&error) && asked.elapsed() < WORKER_BEGINS => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Whether the process that was asked ended before it had replied.
+pub fn is_cut_off(error: &ClientError) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error, ClientError::Io(error) if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof))
+}
+
 /// A descriptor of the target that says which file is meant, and can do nothing else with it.
 pub fn descriptor(target: &Target) -> Result<OwnedFd, Failure> {
     let Some(full) = &target.full else {
@@ -156,12 +180,6 @@ pub fn ask(target: &Target, request: &Request) -> Result<Vec<Value>, Failure> {
     let mut client = connect(&target.store).map_err(|error| Failure::from(error).with_path(&target.shown))?;
     let fd = descriptor(target)?;
     client.ask(request, Some(fd.as_fd())).map_err(|error| Failure::from(error).with_path(&target.shown))
-}
-
-/// Asks the daemon about the whole store.
-pub fn ask_store(target: &Target, request: &Request) -> Result<Vec<Value>, Failure> {
-    let mut client = connect(&target.store).map_err(|error| Failure::from(error).with_path(&target.shown))?;
-    client.ask(request, None).map_err(|error| Failure::from(error).with_path(&target.shown))
 }
 
 /// Asks the daemon about a target for exactly one thing.

@@ -22,7 +22,13 @@ pub struct Args {}
 pub fn run(_: &Args, cx: &mut Context) -> Result<Exit, Failure> {
     let target = cx.here()?;
     let before = status(&target)?;
-    access::ask_store(&target, &Request::Restart)?;
+    match access::connect(&target.store).and_then(|mut client| client.ask(&Request::Restart, None)) {
+        // A worker that ends before it has replied is followed by another one, as was asked for.
+        Err(error) if !access::is_cut_off(&error) => {
+            return Err(Failure::from(error).with_path(&target.shown));
+        }
+        _ => {}
+    }
     let asked = Instant::now();
     loop {
         // There is a moment in which nobody listens.
@@ -51,13 +57,9 @@ pub fn run(_: &Args, cx: &mut Context) -> Result<Exit, Failure> {
 }
 
 fn status(target: &Target) -> Result<StatusView, Failure> {
-    let ask = || {
-        let mut client = access::connect(&target.store)?;
-        // A worker that is stuck must not keep this command beyond its patience.
-        client.set_patience(ANSWER)?;
-        client.ask(&Request::Status, None)
-    };
-    let items = ask().map_err(|error| Failure::from(error).with_path(&target.shown))?;
+    // A worker that is stuck must not keep this command beyond its patience.
+    let items = access::ask_status(&target.store, Some(ANSWER))
+        .map_err(|error| Failure::from(error).with_path(&target.shown))?;
     let item = items.into_iter().next().unwrap_or_default();
     access::parse(item).map_err(|error| Failure::from(error).with_path(&target.shown))
 }

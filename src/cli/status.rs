@@ -8,7 +8,7 @@ use super::exit::{Exit, Failure};
 use super::render::{fields, minute, second, size};
 use crate::clock::{SystemTime, TimeSource};
 use crate::control::client::ClientError;
-use crate::control::protocol::{Request, StatusView};
+use crate::control::protocol::StatusView;
 use crate::model::Span;
 
 /// Tell how daemon and store are: counts, queue, clock, warnings
@@ -18,9 +18,9 @@ pub struct Args {}
 /// Does it.
 pub fn run(_: &Args, cx: &mut Context) -> Result<Exit, Failure> {
     let target = cx.here()?;
-    match access::connect(&target.store) {
-        Ok(mut client) => {
-            let item = client.ask(&Request::Status, None)?.into_iter().next();
+    match access::ask_status(&target.store, None) {
+        Ok(items) => {
+            let item = items.into_iter().next();
             let item = item.ok_or_else(|| ClientError::Protocol("nothing came".to_owned()))?;
             if cx.json {
                 cx.value(&item)?;
