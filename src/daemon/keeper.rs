@@ -26,7 +26,7 @@ use super::args::Options;
 use super::guard::{self, Guarding};
 use super::link::{Link, Message};
 use super::worker::{self, Inherited};
-use super::{Args, StartError, background, mount, serve};
+use super::{Args, StartError, background, mount, process, serve};
 use crate::crypto;
 use crate::sched;
 use crate::store::{Layout, StoreLock};
@@ -82,7 +82,7 @@ enum End {
 
 /// Serves the store on the mount point until that is unmounted or the process is told to end.
 pub fn run(args: &Args, options: &Options) -> Result<(), StartError> {
-    serve::begin_process()?;
+    process::begin()?;
     let layout = Layout::open(&args.store).map_err(|error| StartError::failed(error.to_string()))?;
     let mountpoint = super::mountpoint::check(&args.mountpoint, layout.root(), options)?;
     let who = format!("sealfs (process {}), mounted on {}", std::process::id(), mountpoint.display());

@@ -7,6 +7,7 @@ mod args;
 mod background;
 mod comparing;
 mod exporting;
+mod fallbacks;
 mod guard;
 mod handshake;
 mod housekeeping;
@@ -17,8 +18,10 @@ mod memory;
 mod mount;
 mod mountpoint;
 mod privileges;
+mod process;
 mod recover;
 mod serve;
+mod session;
 mod worker;
 
 use std::io::Write as _;

@@ -9,21 +9,20 @@ use std::time::Instant;
 
 use fuser::Session;
 use parking_lot::Mutex;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use tracing_subscriber::EnvFilter;
 
 use super::about::Daemon;
 use super::args::Options;
 
 use super::comparing::Comparing;
-use super::guard::{self, Guarding};
+use super::guard::Guarding;
 use super::housekeeping::Housekeeper;
 use super::link::Message;
 use super::worker::{self, Start};
 use super::{
-    Args, StartError, background, exporting, handshake, keys, mount, mountpoint, privileges, recover,
+    Args, StartError, background, exporting, fallbacks, handshake, keys, mount, mountpoint, process, recover,
+    session,
 };
-use crate::clock::{self, Anchor, Clock, SystemTime, TimeSource};
+use crate::clock::{Anchor, Clock, SystemTime, TimeSource};
 use crate::control::{About, Listener};
 use crate::crypto::{self, PublicKey};
 use crate::fuse::{Adapter, Wishes};
@@ -44,14 +43,10 @@ fn threads() -> usize {
 }
 /// How long a start waits for a daemon of the same store that is unmounted and ending.
 const LAST_SEALS: std::time::Duration = std::time::Duration::from_secs(10);
-/// How long a start waits until the mount is watched.
-const WATCH_BEGINS: std::time::Duration = std::time::Duration::from_secs(1);
 /// How long a start waits for the comparison of the index with the log, before it mounts.
 const COMPARED_FIRST: std::time::Duration = std::time::Duration::from_millis(200);
-/// `CLOSE_RANGE_CLOEXEC` of linux/close_range.h.
-const CLOSE_RANGE_CLOEXEC: libc::c_int = 4;
 
-fn failed(what: impl std::fmt::Display, error: impl std::fmt::Display) -> StartError {
+pub(super) fn failed(what: impl std::fmt::Display, error: impl std::fmt::Display) -> StartError {
     StartError::failed(format!("{what}: {error}"))
 }
 
@@ -64,27 +59,9 @@ fn journal_failed(layout: &Layout, error: &std::io::Error) -> StartError {
     failed(layout.journal().display(), format_args!("{what}{error}"))
 }
 
-/// What every process of sealfs that serves does first.
-pub fn begin_process() -> Result<(), StartError> {
-    clock::check_namespace().map_err(StartError::failed)?;
-    let filter = EnvFilter::try_from_env("SEALFS_LOG").unwrap_or_else(|_| EnvFilter::new("info,fuser=error"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        // It would write that to standard error, which is what cannot be written to.
-        .log_internal_errors(false)
-        .with_ansi(false)
-        .init();
-    sched::begin();
-    ignore_lease_breaks();
-    raise_descriptors();
-    keep_descriptors();
-    privileges::drop_most().map_err(|error| failed("dropping privileges", error))
-}
-
 /// Runs the daemon until it is unmounted or told to end: all in one process, so that its death ends the mount.
 pub fn run_alone(args: &Args, options: &Options) -> Result<(), StartError> {
-    begin_process()?;
+    process::begin()?;
     let layout = Layout::open(&args.store).map_err(|error| StartError::failed(error.to_string()))?;
     let mountpoint = mountpoint::check(&args.mountpoint, layout.root(), options)?;
     let who = format!("sealfs (process {}), mounted on {}", std::process::id(), mountpoint.display());
@@ -97,7 +74,7 @@ pub fn run_alone(args: &Args, options: &Options) -> Result<(), StartError> {
 
 /// Serves a mount that the parent process holds, from its beginning or where another worker died.
 pub fn run_worker(args: &Args, options: &Options) -> Result<(), StartError> {
-    begin_process()?;
+    process::begin()?;
     let mut start = worker::inherit().map_err(|error| failed("taking over", error))?;
     let layout = Layout::open(&args.store).map_err(|error| StartError::failed(error.to_string()))?;
     // Checked by the parent; to ask now would ask this process.
@@ -152,7 +129,7 @@ fn serve(
             "live mount taken over"
         );
     }
-    let fallbacks = fallbacks(vfs.parts(), options, takeover, guarding.note.as_deref());
+    let fallbacks = fallbacks::of(vfs.parts(), options, takeover, guarding.note.as_deref());
     for fallback in &fallbacks {
         tracing::warn!("{fallback}");
     }
@@ -237,7 +214,7 @@ fn serve(
             background::tell_ready(&socket.with_extension("log"))
         }
     };
-    serve_until_unmounted(session, mountpoint, reload, guarding, ready)?;
+    session::serve_until_unmounted(session, mountpoint, reload, guarding, ready)?;
 
     // Unmounted: nothing new comes in. What is under way is finished, what settles is left marked.
     if start.is_none() {
@@ -529,166 +506,9 @@ fn shake_hands(
     Ok((session, handshake::can_resend(&init)))
 }
 
-fn fallbacks(parts: &Parts, options: &Options, takeover: bool, unguarded: Option<&str>) -> Vec<String> {
-    let mut fallbacks = Vec::new();
-    if !takeover {
-        let why = if !rustix::process::geteuid().is_root() {
-            "it needs root"
-        } else if options.takeover {
-            "the kernel has none (Linux 6.9 is needed)"
-        } else {
-            "it is off"
-        };
-        fallbacks.push(format!("no takeover: {why}; if the daemon dies, the mount must be made anew"));
-    }
-    if !parts.passthrough.load(Ordering::Relaxed) && !options.read_only {
-        let why = if !rustix::process::geteuid().is_root() {
-            "it needs root"
-        } else if options.passthrough {
-            "the kernel has none (Linux 6.9 is needed)"
-        } else {
-            "it is off"
-        };
-        fallbacks.push(format!("no kernel passthrough: {why}; data goes through the daemon, slower"));
-    }
-    if let Some(why) = unguarded {
-        fallbacks.push(format!(
-            "the folder beneath the mount is not guarded: {why}; what is written there while the mount is gone is not sealed"
-        ));
-    }
-    if !parts.sees_exits {
-        fallbacks.push(
-            "exit statuses of writers cannot be seen (CAP_SYS_PTRACE, PID namespace): torn detection is off"
-                .to_owned(),
-        );
-    }
-    if !parts.abilities.immutable {
-        fallbacks.push(
-            "the backing file system has no immutable flag, or it may not be set: root can change backing files \
-             unhindered, though not unnoticed"
-                .to_owned(),
-        );
-    }
-    if !parts.abilities.pages {
-        fallbacks.push(
-            "the kernel does not say what it has cached of a file here (cachestat): a file that was opened for reading and \
-             writing is copied once before it is sealed"
-                .to_owned(),
-        );
-    }
-    if !parts.abilities.leases {
-        fallbacks.push(
-            "the backing file system has no leases: the daemon's own count of handles decides".to_owned(),
-        );
-    }
-    fallbacks
-}
-
-/// A lease that is broken sends SIGIO, which would end us.
-fn ignore_lease_breaks() {
-    // SAFETY: SIG_IGN for SIGIO installs no handler of ours.
-    unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
-}
-
-/// Whatever was open when this process began (a shell's files, what a worker inherits from its parent) is not handed
-/// on to programs that it starts.
-fn keep_descriptors() {
-    // SAFETY: closes nothing and takes no pointer: sets the flag on whatever is open.
-    let done = unsafe { libc::close_range(3, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
-    if done < 0 {
-        tracing::debug!(error = %std::io::Error::last_os_error(), "inherited descriptors not marked");
-    }
-}
-
-/// Descriptors are what open and remembered files cost, one or two each: as many as the system gives, and root, as
-/// long as it has all its power, as many as a process can have.
-fn raise_descriptors() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let most = std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.maximum.is_some_and(|maximum| most > Some(maximum))
-        && setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).is_ok()
-    {
-        return;
-    }
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::debug!(%error, "limit of descriptors not raised");
-    }
-}
-
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>, StartError> {
+pub(super) fn spawn(
+    name: &str,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<std::thread::JoinHandle<()>, StartError> {
     std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| failed("thread", error))
-}
-
-/// Serves the kernel; SIGTERM and SIGINT unmount, SIGHUP reads the policy again.
-fn serve_until_unmounted(
-    session: Session<Adapter>,
-    mountpoint: &Path,
-    reload: Arc<AtomicBool>,
-    guarding: &Arc<Guarding>,
-    ready: impl FnOnce() -> std::io::Result<()>,
-) -> Result<(), StartError> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
-        .map_err(|error| failed("signals", error))?;
-    let (ended, end) = crossbeam_channel::bounded::<End>(2);
-    let (by_session, at, lifting) = (ended.clone(), mountpoint.to_owned(), Arc::clone(guarding));
-    spawn("session", move || {
-        // And all that it starts to serve.
-        sched::ordinary();
-        let result = session.run();
-        // Before all else: whoever has unmounted may remove the folder next.
-        lifting.lift(&at);
-        let _ = by_session.send(End::Unmounted(result.err().map(|error| error.to_string())));
-    })?;
-    let handle = signals.handle();
-    spawn("signals", move || {
-        for signal in signals.forever() {
-            if signal == SIGHUP {
-                reload.store(true, Ordering::Release);
-            } else {
-                let _ = ended.send(End::Told);
-                return;
-            }
-        }
-    })?;
-    watch_for_unmount(mountpoint, guarding)?;
-    ready().map_err(|error| failed("background", error))?;
-    tracing::info!(mountpoint = %mountpoint.display(), "mounted");
-    let why = end.recv().map_err(|error| failed("session", error))?;
-    handle.close();
-    match why {
-        End::Unmounted(None) => Ok(()),
-        End::Unmounted(Some(error)) => Err(failed("session", error)),
-        End::Told => {
-            tracing::info!("told to end: unmounting");
-            mount::unmount(mountpoint);
-            // The kernel has let go of everything when the session ends; a busy mount is detached, and who
-            // still has files open in it gets an error from then on.
-            let _ = end.recv_timeout(std::time::Duration::from_secs(5));
-            Ok(())
-        }
-    }
-}
-
-/// Has the guard of the folder beneath lifted as soon as the mount goes. The mount is served by now, and nobody has been
-/// told that it is live: the look at its root does not make it busy for somebody.
-fn watch_for_unmount(mountpoint: &Path, guarding: &Arc<Guarding>) -> Result<(), StartError> {
-    if guarding.guard.is_none() {
-        return Ok(());
-    }
-    let (watched, guarding) = (mountpoint.to_owned(), Arc::clone(guarding));
-    let (set, watching) = crossbeam_channel::bounded::<()>(1);
-    spawn("guard", move || {
-        if let Err(error) = guard::lift_at_unmount(&watched, &guarding, || drop(set)) {
-            tracing::debug!(%error, "the mount is not watched; its guard is lifted when the session ends");
-        }
-    })?;
-    let _ = watching.recv_timeout(WATCH_BEGINS);
-    Ok(())
-}
-
-enum End {
-    Unmounted(Option<String>),
-    Told,
 }
