@@ -1,5 +1,6 @@
 //! The SQLite index: the one commit point. The only room that knows SQLite.
 
+mod below;
 mod evidence;
 mod names;
 mod read;
