@@ -629,3 +629,30 @@ fn paths_may_be_relative_to_the_folder_of_the_start() {
     run(sealctl().args(["seal", "f"]).current_dir(&place.mnt));
     place.unmount();
 }
+
+#[test]
+fn a_store_that_was_copied_gets_its_immutable_flags_again() {
+    let place = Place::new("copied-flags");
+    told_ready(&place.start(&[]));
+    for name in ["a", "b", "altered"] {
+        fs::write(place.mnt.join(name), name).expect("write");
+        run(sealctl().args(["seal", name]).current_dir(&place.mnt));
+    }
+    place.unmount();
+    let copy = place.dir.join("copy");
+    run(Command::new("cp").arg("-a").arg(&place.store).arg(&copy));
+    let flags = |name: &str| run(Command::new("lsattr").arg(copy.join("tree").join(name)));
+    let is_set = |name: &str| flags(name).split(' ').next().expect("flags").contains('i');
+    assert!(!is_set("a"), "cp copies no flag");
+    fs::write(copy.join("tree/altered"), "forged!").expect("write");
+    told_ready(&launch(&copy, &place.mnt, &[]));
+    harness::eventually("the flags are set again", || is_set("a") && is_set("b"));
+    assert!(!is_set("altered"), "what was altered is not kept");
+    assert!(fs::read(place.mnt.join("altered")).is_err());
+    assert_eq!(fs::read(place.mnt.join("a")).expect("read"), b"a");
+    harness::eventually("the count is shown", || {
+        run(sealctl().arg("--store").arg(&copy).arg("status"))
+            .contains("2 backing file(s) were without the immutable flag")
+    });
+    run(Command::new("umount").arg(&place.mnt));
+}

@@ -210,7 +210,10 @@ fn abilities(layout: &Layout) -> Vec<Check> {
             )
         },
         if found.immutable {
-            Check::good("immutable flag", "sealed backing files carry it")
+            Check::good(
+                "immutable flag",
+                "can be set here; whether each sealed file carries it, the daemon looks after its start",
+            )
         } else {
             Check::poor(
                 "immutable flag",

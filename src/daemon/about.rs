@@ -92,6 +92,13 @@ impl About for Daemon {
             let torn = unsealed.torn;
             warnings.push(format!("{torn} torn file(s): 'sealctl ls --state torn' lists them"));
         }
+        let reflagged = self.vfs.reflagged();
+        if reflagged > 0 {
+            warnings.push(format!(
+                "{reflagged} backing file(s) were without the immutable flag, as in a store that was restored or copied, and \
+                 carry it again"
+            ));
+        }
         let strays = self.vfs.strays();
         if strays > 0 {
             warnings.push(format!(

@@ -25,6 +25,9 @@ impl Vfs {
     /// Looks until `stopped`.
     pub fn census(&self, stopped: &AtomicBool) {
         let mut wait = FIRST;
+        if pause(wait, stopped) {
+            self.set_flags_again(stopped);
+        }
         while pause(wait, stopped) {
             wait = EVERY;
             // What the index says is believed only then.

@@ -13,6 +13,7 @@ mod depth;
 mod dirs;
 mod ending;
 mod fault;
+mod flags;
 mod flushed;
 mod habits;
 mod handles;
@@ -194,6 +195,8 @@ pub struct Vfs {
     renewed: Mutex<HashMap<u64, (u64, RelPath)>>,
     same: same::Same,
     strays: AtomicU64,
+    /// Backing files that got their immutable flag again.
+    reflagged: AtomicU64,
 }
 
 impl Vfs {
@@ -222,6 +225,7 @@ impl Vfs {
             renewed: Mutex::default(),
             same: same::Same::default(),
             strays: AtomicU64::new(0),
+            reflagged: AtomicU64::new(0),
         })
     }
 
