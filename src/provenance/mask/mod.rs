@@ -3,8 +3,8 @@
 //! Each detector looks at the text by itself and marks the bytes to hide; what one marks, no other can uncover. `line`
 //! reads words and options with the table of programs, `pairs` reads names with values in any notation, `urls` reads
 //! addresses, `shapes` reads tokens, random text and private keys. What is hidden is a guess that errs on the side of
-//! hiding: a word too many costs little, a secret too few costs much. Every detector takes time that is linear in the
-//! text, and the caller bounds the text.
+//! hiding: a word too many costs little, a secret too few costs much. The caller bounds the text,
+//! and with it the time that a detector can take.
 
 mod line;
 mod names;
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_is_linear() {
+    fn the_time_is_bounded() {
         // 64 times what the caller lets through in one argument. What is quadratic takes minutes.
         for piece in [
             "password=",

@@ -1,7 +1,7 @@
 //! Secrets by their shape alone: tokens of known services, random text, private keys.
 //!
-//! How tokens begin was collected from the services' own documents and from the rules of gitleaks
-//! (<https://github.com/gitleaks/gitleaks>, MIT licence), as facts.
+//! How tokens begin is a collection of facts, in part from the rules of gitleaks
+//! (<https://github.com/gitleaks/gitleaks>, MIT licence).
 
 use super::Hidden;
 
