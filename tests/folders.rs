@@ -144,6 +144,12 @@ fn exported_folders_say_offline_what_they_say_online() {
         let (code, text) = offline(&rel);
         assert_eq!(code, Some(0), "{links}: {text}");
         // Two files exchanged, of one folder; a file without sidecars; sidecars without a file.
+        // A chain of links, each of which stays inside by its text.
+        fs::create_dir(rel.join("d")).expect("mkdir");
+        symlink("..", rel.join("d/up")).expect("symlink");
+        symlink("d/up/../../../trust", rel.join("chain")).expect("symlink");
+        assert_eq!(offline(&rel).0, Some(3), "a chain that leads out");
+        fs::remove_dir_all(rel.join("d")).and_then(|()| fs::remove_file(rel.join("chain"))).expect("remove");
         let exchange = |a: &str, b: &str| {
             for suffix in ["", ".seal", ".seal.jsonl"] {
                 let [a, b] = [a, b].map(|name| rel.join(format!("{name}{suffix}")));
@@ -190,4 +196,49 @@ fn a_daemon_out_of_reach_is_not_said_to_be_gone() {
     assert!(told.contains("out of reach") && told.contains("/run/sealfs/"), "{told}");
     mount.stop();
     let _ = fs::remove_dir_all(&hidden);
+}
+
+#[test]
+fn wait_says_what_it_waits_for_and_waits_on() {
+    let policy = "version = 1\n[defaults]\nsettle = \"4s\"\nsettle_empty = \"4s\"\nretention = \"1h\"\n";
+    let mut mount = Mount::new("wait-on", policy);
+    for (name, content) in [("f", "x"), ("empty", "")] {
+        fs::write(mount.path(name), content).expect("write");
+        let output = mount.ctl(&["wait", name]);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{name}: {told}");
+        assert!(told.contains("waits for") && told.contains("sealctl seal"), "{name}: {told}");
+        assert_eq!(mount.state(name), "sealed");
+    }
+    fs::write(mount.path("late"), "x").expect("write");
+    let begun = std::time::Instant::now();
+    let output = mount.ctl(&["wait", "--timeout", "500ms", "late"]);
+    assert!(output.status.code() == Some(1) && begun.elapsed().as_secs() < 3, "{output:?}");
+    mount.stop();
+}
+
+#[test]
+fn what_cannot_be_read_or_held_in_a_folder_is_said() {
+    let policy = format!("{SLOW}symlinks = \"seal\"\n");
+    let mut mount = Mount::new("folder-parts", &policy);
+    let rel = mount.path("rel");
+    fs::create_dir(&rel).expect("mkdir");
+    fs::write(rel.join("a"), "1").expect("write");
+    mount.ctl_ok(&["seal", "rel"]);
+    // A link that will be sealed and is not yet: it takes no hold, and that is said.
+    symlink("a", rel.join("l")).expect("symlink");
+    let (exit, text) = code(&mount, &["hold", "add", "CASE-1", "rel"]);
+    assert!(exit == Some(5) && text.contains("rel/l: it is not sealed"), "{exit:?} {text}");
+    // A folder that another user cannot read is complained of; what he can reach is done.
+    let open = mount.path("open");
+    fs::create_dir_all(open.join("closed")).expect("mkdir");
+    harness::sh(&mount.mnt, "chmod 755 open; chmod 700 open/closed");
+    let output = std::process::Command::new("sh").args(["-c", "echo x > mine"]).current_dir(&open).status();
+    assert!(output.is_ok_and(|status| status.success()));
+    std::os::unix::fs::chown(open.join("mine"), Some(harness::NOBODY), Some(harness::NOBODY)).expect("chown");
+    let output = mount.ctl_as(harness::NOBODY, &["seal", "open"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(4) && told.contains("open/closed"), "{output:?}");
+    assert_eq!(mount.state("open/mine"), "sealed");
+    mount.stop();
 }

@@ -100,6 +100,13 @@ pub fn connect(store: &Path) -> Result<Client, ClientError> {
                     return Err(ClientError::NoDaemon(store));
                 };
                 if asked.elapsed() > WORKER_BEGINS {
+                    let socket = Layout::socket_of(&store, owner, crypto::sha256);
+                    // A worker that died has left its socket.
+                    let mounts = crate::mounts::read().unwrap_or_default();
+                    let is_mounted = mounts.iter().any(|mount| mount.store.as_deref() == Some(&*store));
+                    if is_mounted && !socket.exists() && !holder.contains("its worker has ended") {
+                        return Err(ClientError::OutOfReach { store, socket });
+                    }
                     return Err(ClientError::NoWorker { store, holder });
                 }
                 std::thread::sleep(Duration::from_millis(20));

@@ -9,6 +9,7 @@ use super::access;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::locate::Target;
+use crate::control::protocol::{FileView, Request};
 
 /// A file at or below a PATH.
 pub struct Below {
@@ -18,48 +19,67 @@ pub struct Below {
     pub link: bool,
 }
 
-/// The files and symbolic links at or below a target, in the order of their names. A folder that is not mounted where
-/// this command can see it, and what is no folder, stands for itself.
+/// Whether a file or link has a state of its own: it is sealed, or may be.
+pub fn has_state(target: &Target) -> bool {
+    access::ask_one::<FileView>(target, &Request::Stat).is_ok_and(|view| view.state.is_some())
+}
+
+/// The files and symbolic links at or below a target, in the order of their names. What is no folder, or is not mounted
+/// where this command can see it, stands for itself. A folder that cannot be read is complained of and passed over; the
+/// exit code says so.
 ///
 /// # Errors
-/// If a folder cannot be read.
-pub fn of(target: &Target) -> Result<Vec<Below>, Failure> {
+/// If there is nothing.
+pub fn of(cx: &mut Context, target: &Target) -> Result<(Vec<Below>, Exit), Failure> {
     let is_folder = |target: &Target| {
         target.full.as_ref().is_some_and(|full| full.symlink_metadata().is_ok_and(|meta| meta.is_dir()))
     };
     if !is_folder(target) {
-        return Ok(vec![Below { target: target.clone(), link: false }]);
+        return Ok((vec![Below { target: target.clone(), link: false }], Exit::Done));
     }
-    let (mut files, mut folders) = (Vec::new(), vec![target.clone()]);
+    let (mut files, mut folders, mut exit) = (Vec::new(), vec![target.clone()], Exit::Done);
     while let Some(folder) = folders.pop() {
-        let Some(full) = &folder.full else { continue };
-        let fail = |error| access::unreachable(&folder, error);
-        let mut entries =
-            std::fs::read_dir(full).map_err(fail)?.collect::<Result<Vec<_>, _>>().map_err(fail)?;
-        entries.sort_by_key(std::fs::DirEntry::file_name);
-        let mut inner = Vec::new();
-        for entry in entries {
-            let name = entry.file_name();
-            let kind = entry.file_type().map_err(fail)?;
-            let Some(text) = name.to_str() else { continue };
-            let target = Target {
-                store: folder.store.clone(),
-                path: folder.path.join(text),
-                shown: format!("{}/{text}", folder.shown.trim_end_matches('/')),
-                full: Some(entry.path()),
-            };
-            if kind.is_dir() {
-                inner.push(target);
-            } else {
-                files.push(Below { target, link: kind.is_symlink() });
+        match list(&folder) {
+            Ok((more, inner)) => {
+                files.extend(more);
+                folders.extend(inner.into_iter().rev());
+            }
+            Err(failure) => {
+                cx.complain(&failure);
+                exit = exit.or(failure.exit);
             }
         }
-        folders.extend(inner.into_iter().rev());
     }
-    if files.is_empty() {
+    if files.is_empty() && exit == Exit::Done {
         return Err(Failure::about(&target.shown, Exit::NoFile, "there is no file in this folder"));
     }
-    Ok(files)
+    Ok((files, exit))
+}
+
+/// The files and the folders in a folder, by name.
+fn list(folder: &Target) -> Result<(Vec<Below>, Vec<Target>), Failure> {
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
+    let Some(full) = &folder.full else { return Ok((files, folders)) };
+    let fail = |error| access::unreachable(folder, error);
+    let mut entries = std::fs::read_dir(full).map_err(fail)?.collect::<Result<Vec<_>, _>>().map_err(fail)?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let name = entry.file_name();
+        let kind = entry.file_type().map_err(fail)?;
+        let Some(text) = name.to_str() else { continue };
+        let target = Target {
+            store: folder.store.clone(),
+            path: folder.path.join(text),
+            shown: format!("{}/{text}", folder.shown.trim_end_matches('/')),
+            full: Some(entry.path()),
+        };
+        if kind.is_dir() {
+            folders.push(target);
+        } else {
+            files.push(Below { target, link: kind.is_symlink() });
+        }
+    }
+    Ok((files, folders))
 }
 
 /// Does something for each file at or below each PATH, as [`Context::each`] does for each PATH. In a folder, free
@@ -73,12 +93,12 @@ pub fn each(
     mut work: impl FnMut(&mut Context, &Target) -> Result<Exit, Failure>,
 ) -> Result<Exit, Failure> {
     cx.each(paths, |cx, target| {
-        let mut exit = Exit::Done;
-        for file in of(target)? {
+        let (files, mut exit) = of(cx, target)?;
+        for file in files {
             match work(cx, &file.target) {
                 Ok(more) => exit = exit.or(more),
                 Err(failure) if failure.is_quiet() => return Err(failure),
-                Err(failure) if file.link && failure.exit == Exit::NoFile => {}
+                Err(failure) if file.link && failure.exit == Exit::NoFile && !has_state(&file.target) => {}
                 Err(failure) => {
                     cx.complain(&failure);
                     exit = exit.or(failure.exit);

@@ -10,9 +10,10 @@ use crate::policy::PolicyError;
 use crate::store::LayoutError;
 
 /// Exit codes (contract, section 7). Never reused for another meaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Exit {
     /// Done.
+    #[default]
     Done = 0,
     /// Failed.
     Failed = 1,

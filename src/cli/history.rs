@@ -24,11 +24,11 @@ pub struct Args {
 /// Does it.
 pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
     let target = cx.target(&args.path)?;
-    let files = below::of(&target).unwrap_or_default();
+    let (files, unread) = below::of(cx, &target).unwrap_or_default();
     if files.first().is_none_or(|file| file.target == target) {
         return one(&target, cx);
     }
-    let mut exit = Exit::Done;
+    let mut exit = unread;
     for file in files {
         match one(&file.target, cx) {
             Ok(more) => exit = exit.or(more),

@@ -330,9 +330,16 @@ fn offline(args: &Args, trust: &Path, cx: &mut Context) -> Result<Exit, Failure>
     Ok(if tally.bad > 0 { Exit::Verification } else { exit })
 }
 
-/// Whether a symbolic link that stands at `inside`, from a copied folder, leads out of that folder by its text.
+/// Whether a symbolic link that stands at `inside`, from a copied folder, leads out of that folder: by its text, or by
+/// the links that it leads through.
 fn leads_out(link: &Path, inside: &Path) -> bool {
     let Ok(target) = std::fs::read_link(link) else { return false };
+    let root = link.ancestors().nth(inside.components().count()).and_then(|root| root.canonicalize().ok());
+    if let Ok(end) = link.canonicalize()
+        && !root.is_some_and(|root| end.starts_with(root))
+    {
+        return true;
+    }
     let mut depth = inside.parent().map_or(0, |parent| parent.components().count());
     for part in target.components() {
         match part {

@@ -30,11 +30,12 @@ pub struct Args {
 /// Does it.
 pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
     let mut targets = Vec::new();
-    let exit = cx.each(&args.paths, |_, target| {
+    let exit = cx.each(&args.paths, |cx, target| {
         // A free symbolic link in a folder is never sealed, and not waited for.
-        let is_awaited = |file: &Below| !file.link || has_state(&file.target);
-        targets.extend(below::of(target)?.into_iter().filter(is_awaited).map(|file| file.target));
-        Ok(Exit::Done)
+        let is_awaited = |file: &Below| !file.link || below::has_state(&file.target);
+        let (files, exit) = below::of(cx, target)?;
+        targets.extend(files.into_iter().filter(is_awaited).map(|file| file.target));
+        Ok(exit)
     })?;
     Ok(exit.or(for_all(&targets, args.timeout.map(Span::longest), cx)?))
 }
@@ -58,21 +59,25 @@ pub fn for_all(targets: &[Target], timeout: Option<Duration>, cx: &mut Context) 
     Ok(exit)
 }
 
-/// Whether a link is one that is sealed, or will be.
-fn has_state(target: &Target) -> bool {
-    access::ask_one::<FileView>(target, &Request::Stat).is_ok_and(|view| view.state.is_some())
-}
-
 fn wait_for(target: &Target, timeout_ms: Option<u64>) -> Result<FileView, Failure> {
     let first = timeout_ms.map_or(SILENT_MS, |timeout| timeout.min(SILENT_MS));
-    let mut view: FileView = access::ask_one(target, &Request::Wait { timeout_ms: Some(first) })?;
     let left = timeout_ms.map(|timeout| timeout - first);
-    if !view.state.is_some_and(State::is_frozen) && left != Some(0) {
-        let waits = view.waits_for.as_deref().unwrap_or("its quiet time to pass");
-        let what = format!("{}: waits for {waits}; 'sealctl seal' seals it now", target.shown);
-        let _ = writeln!(std::io::stderr(), "sealctl: {what}");
-        view = access::ask_one(target, &Request::Wait { timeout_ms: left })?;
-    }
+    let begun = Instant::now();
+    let view: FileView = match access::ask_one(target, &Request::Wait { timeout_ms: Some(first) }) {
+        // Not yet, as the time that has passed shows: what it waits for is said once, and it is waited for on.
+        Err(failure)
+            if failure.exit == Exit::Failed
+                && left != Some(0)
+                && begun.elapsed() >= Duration::from_millis(first) =>
+        {
+            let view: FileView = access::ask_one(target, &Request::Stat)?;
+            let waits = view.waits_for.as_deref().unwrap_or("its quiet time to pass");
+            let what = format!("{}: waits for {waits}; 'sealctl seal' seals it now", target.shown);
+            let _ = writeln!(std::io::stderr(), "sealctl: {what}");
+            access::ask_one(target, &Request::Wait { timeout_ms: left })?
+        }
+        other => other?,
+    };
     if view.state.is_some_and(State::is_frozen) {
         return Ok(view);
     }

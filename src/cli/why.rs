@@ -24,11 +24,11 @@ pub struct Args {
 pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
     let target = cx.target(&args.path)?;
     // An empty folder has no files; and a name that is refused need not be there.
-    let files = below::of(&target).unwrap_or_default();
+    let (files, unread) = below::of(cx, &target).unwrap_or_default();
     if files.first().is_none_or(|file| file.target == target) {
         return one(&target, false, cx);
     }
-    let mut exit = one(&target, false, cx)?;
+    let mut exit = unread.or(one(&target, false, cx)?);
     for file in files {
         match one(&file.target, true, cx) {
             Ok(more) => exit = exit.or(more),
