@@ -260,7 +260,9 @@ fn sidecars_are_listed_where_policy_says_so() {
     fs::create_dir(mount.path("d")).expect("mkdir");
     fs::write(mount.path("d/f"), b"content\n").expect("write");
     assert_eq!(names(&mount.path("d")), ["f"]);
-    assert_eq!(mount.state("d/f"), "settling", "listing is no demand");
+    // The kernel says of the close only after it.
+    mount.until("d/f", "settling");
+    mount.stays("d/f", "settling", 300);
     mount.ctl_ok(&["seal", "d/f"]);
     assert_eq!(names(&mount.path("d")), ["f", "f.seal", "f.seal.jsonl"]);
     sh(
