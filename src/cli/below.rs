@@ -24,12 +24,12 @@ pub fn has_state(target: &Target) -> bool {
     access::ask_one::<FileView>(target, &Request::Stat).is_ok_and(|view| view.state.is_some())
 }
 
-/// The files and symbolic links at or below a target, in the order of their names. What is no folder, or is not mounted
-/// where this command can see it, stands for itself. A folder that cannot be read is complained of and passed over; the
-/// exit code says so.
+/// The files and symbolic links at or below a target, in the order of their names. A target that is no folder, or that is
+/// not mounted where this command can see it, stands for itself. A folder that cannot be read is reported on standard
+/// error and passed over; the exit code that is returned is then that of the failure.
 ///
 /// # Errors
-/// If there is nothing.
+/// If there is no file at all.
 pub fn of(cx: &mut Context, target: &Target) -> Result<(Vec<Below>, Exit), Failure> {
     let is_folder = |target: &Target| {
         target.full.as_ref().is_some_and(|full| full.symlink_metadata().is_ok_and(|meta| meta.is_dir()))
@@ -107,4 +107,28 @@ pub fn each(
         }
         Ok(exit)
     })
+}
+
+/// Shows something of each of these files, beginning with an exit code. A file of which nothing is known is passed over.
+///
+/// # Errors
+/// Only if nothing more can be written.
+pub fn show_each(
+    cx: &mut Context,
+    files: Vec<Below>,
+    mut exit: Exit,
+    show: impl Fn(&mut Context, &Target) -> Result<Exit, Failure>,
+) -> Result<Exit, Failure> {
+    for file in files {
+        match show(cx, &file.target) {
+            Ok(more) => exit = exit.or(more),
+            Err(failure) if failure.is_quiet() => return Err(failure),
+            Err(failure) if failure.exit == Exit::NoFile => {}
+            Err(failure) => {
+                cx.complain(&failure);
+                exit = exit.or(failure.exit);
+            }
+        }
+    }
+    Ok(exit)
 }

@@ -28,20 +28,8 @@ pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
     if files.first().is_none_or(|file| file.target == target) {
         return one(&target, cx);
     }
-    let mut exit = unread;
-    for file in files {
-        match one(&file.target, cx) {
-            Ok(more) => exit = exit.or(more),
-            Err(failure) if failure.is_quiet() => return Err(failure),
-            // It was never sealed.
-            Err(failure) if failure.exit == Exit::NoFile => {}
-            Err(failure) => {
-                cx.complain(&failure);
-                exit = exit.or(failure.exit);
-            }
-        }
-    }
-    Ok(exit)
+    // What was never sealed has no history.
+    below::show_each(cx, files, unread, |cx, file| one(file, cx))
 }
 
 /// What the log says about one file.

@@ -28,20 +28,9 @@ pub fn run(args: &Args, cx: &mut Context) -> Result<Exit, Failure> {
     if files.first().is_none_or(|file| file.target == target) {
         return one(&target, false, cx);
     }
-    let mut exit = unread.or(one(&target, false, cx)?);
-    for file in files {
-        match one(&file.target, true, cx) {
-            Ok(more) => exit = exit.or(more),
-            Err(failure) if failure.is_quiet() => return Err(failure),
-            // Free links have no refusals of their own, and a file may be gone by now.
-            Err(failure) if failure.exit == Exit::NoFile => {}
-            Err(failure) => {
-                cx.complain(&failure);
-                exit = exit.or(failure.exit);
-            }
-        }
-    }
-    Ok(exit)
+    let exit = unread.or(one(&target, false, cx)?);
+    // Free links have no refusals of their own, and a file may be gone by now.
+    below::show_each(cx, files, exit, |cx, file| one(file, true, cx))
 }
 
 /// Shows what is kept of one file; `quiet`: only if there are refusals.

@@ -23,7 +23,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 /// What the server answers about beside the file system.
 pub trait About: Send + Sync {
-    /// The daemon and its mount. Paths are named where `may_see` says so, the others are only counted.
+    /// Describes the daemon and its mount. A path is named only if `may_see` returns true for it; the others are counted.
     fn status(&self, may_see: &dyn Fn(&RelPath) -> bool) -> super::protocol::StatusView;
     /// The device number of the mount, if it is known.
     fn device(&self) -> Option<(u32, u32)>;

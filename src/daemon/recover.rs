@@ -121,8 +121,8 @@ pub fn adopt(
     adopted
 }
 
-/// Where a file stands: as the journal has it or, where that has missed a rename, as the kernel was told. None if it is
-/// at neither place.
+/// Finds the path of an inode and its attributes. The journal's path is tried first; if the journal has missed a rename,
+/// the kernel's path is right. None if the inode is at neither.
 fn place(ino: u64, journaled: &RelPath, live: Option<&Live>, tree: &Tree) -> Option<(RelPath, Meta)> {
     let told = live.and_then(|live| live.path(ino));
     [Some(journaled.clone()), told].into_iter().flatten().find_map(|path| {

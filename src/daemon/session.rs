@@ -66,8 +66,8 @@ pub fn serve_until_unmounted(
     }
 }
 
-/// Has the guard of the folder beneath lifted as soon as the mount goes. The mount is served by now, and nobody has been
-/// told that it is live: the look at its root does not make it busy for somebody.
+/// Starts the thread that lifts the guard as soon as the file system is unmounted. It must run before the mount is
+/// reported as live: to watch the root, the thread looks it up, and during that an `umount` would fail with EBUSY.
 fn watch_for_unmount(mountpoint: &Path, guarding: &Arc<Guarding>) -> Result<(), StartError> {
     if guarding.guard.is_none() {
         return Ok(());

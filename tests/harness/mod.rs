@@ -393,12 +393,19 @@ impl Drop for Mount {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.mnt).stderr(Stdio::null()).status();
         if let Some(mut daemon) = self.daemon.take() {
+            let workers = children(daemon.id());
             let until = Instant::now() + Duration::from_secs(10);
             while Instant::now() < until && matches!(daemon.try_wait(), Ok(None)) {
                 std::thread::sleep(Duration::from_millis(5));
             }
             let _ = daemon.kill();
             let _ = daemon.wait();
+            // They die with it, but not in the same instant, and may still set a flag.
+            while Instant::now() < until + Duration::from_secs(5)
+                && workers.iter().any(|worker| Path::new(&format!("/proc/{worker}")).exists())
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
         if std::thread::panicking() {
             eprintln!("the daemon's log:\n{}", self.log());

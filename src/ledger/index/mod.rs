@@ -42,7 +42,7 @@ fn migrations() -> Migrations<'static> {
 const FRESH_CACHE_KIB: i64 = 256 << 10;
 /// What the write-ahead log is cut back to once no reader needs more of it, in bytes.
 const WAL_KEPT: i64 = 16 << 20;
-/// The size of the write-ahead log from which somebody should be told, in bytes.
+/// From this size on, in bytes, `status` warns of the write-ahead log.
 pub const WAL_LARGE: u64 = 256 << 20;
 
 /// An empty index in a new file, in one open transaction and without any durability.
